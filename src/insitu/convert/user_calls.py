@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ class UserCalls:
     def joined(self, end_ns: int) -> Joined:
         """All calls. Those that are open then have ended at ``end_ns``."""
         enter = self._table("enter", (*_HEAD, "f", "sp", "tail", *_WORDS), _TEXTS, _BLOCKS)
-        exit_ = self._table("exit", (*_HEAD, "sp", "seen", "value", "more"), ("text", "s0"), _BLOCKS[:-1])
+        exit_ = self._table("exit", (*_HEAD, "sp", "seen", "value", "more"), ("text", "s0"), ("put", *_BLOCKS[:-1]))
         ended = self._table("ended", _HEAD)
         parts, kinds = (enter, exit_, ended), (ENTRY, RETURN, ENDED)
         column = {
@@ -174,19 +175,18 @@ def call_texts(found: Joined, functions: Sequence[tuple[str, Prototype | None]])
         return whole["made"].fill_null("")
 
     def arguments(f: int, *values: Any) -> str:
-        words, texts, blocks = (
-            values[: len(_WORDS)],
-            values[len(_WORDS) : len(_WORDS) + TEXTS],
-            values[-1 - BLOCKS : -1],
-        )
-        return call_text(prototypes[f], Recorded(words, (texts[0] or values[-1], *texts[1:]), blocks))
+        left = iter(values)
+        words, texts, blocks = (list(islice(left, count)) for count in (len(_WORDS), TEXTS, BLOCKS))
+        return call_text(prototypes[f], Recorded(words, texts, blocks, *left))
 
     def result(f: int, seen: int | None, value: int | None, more: int | None, text: str | None, *blocks: Any) -> str:
         return result_text(prototypes[f], Recorded((value or 0, more or 0), (text,), blocks)) if seen else ""
 
+    late, put = found.exit["s0"], found.exit["put"]
+    value = polars.select(polars.when(put.is_not_null()).then(found.exit["value"])).to_series()
     return {
         "arguments": texts(
-            found.enter.select("f", *_WORDS, *_TEXTS, *_BLOCKS).with_columns(found.exit["s0"].alias("late")),
+            found.enter.select("f", *_WORDS, *_TEXTS, *_BLOCKS).with_columns(late=late, put=put, value=value),
             arguments,
         ),
         "result": texts(

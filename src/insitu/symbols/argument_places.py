@@ -17,12 +17,13 @@ __all__ = ["REGISTERS", "Placing"]
 REGISTERS: Final = 6
 """General registers with arguments that are recorded."""
 _VECTOR_REGISTERS: Final = 8
+_VARIABLE_WORDS: Final = 8
 _WORD: Final = 8
 _MOST_WORDS: Final = 2  # of a value in registers
 _X87_BYTES: Final = 16  # of a long double, which is passed in memory
 _GENERAL, _VECTOR = "r", "x"
 _UNKNOWN: Final = ("?",)
-_SINGLE: Final = frozenset("pxs&bcCiue")
+_SINGLE: Final = frozenset("pxs&bcCiueoO")
 _IS_X86_64: Final = os.uname().machine == "x86_64"
 
 
@@ -46,6 +47,13 @@ class Placing:
     def lose(self) -> None:
         """From here on nothing is known."""
         self._lost = True
+
+    def rest(self) -> tuple[str, ...]:
+        """Where the words of a variable number of arguments are that are not floating-point numbers."""
+        if self._lost or not _IS_X86_64:
+            return _UNKNOWN
+        general = (f"{_GENERAL}{number}" for number in range(self._general, REGISTERS))
+        return (*general, *(f"m{self._stack_word + each}" for each in range(_VARIABLE_WORDS)))
 
     def place(self, shape: Shape) -> tuple[str, ...]:
         """Where the next parameter is."""
@@ -112,7 +120,7 @@ class Placing:
         None if that is not known."""
         if shape.kind[:1] in _SINGLE and 0 < shape.size <= _WORD and not shape.indirect:
             return (_GENERAL,)
-        if shape.kind in ("?", "...", "v"):
+        if shape.kind in ("?", "...", "%", "v"):
             return None
         if not _IS_X86_64:
             return (_VECTOR,) if shape.kind in ("f4", "f8") else None

@@ -46,6 +46,10 @@ class Reads(Protocol):
         """BLOCK_BYTES."""
         ...
 
+    def put(self, at: Origin, *, by_result: bool) -> str | None:
+        """The text there at the function's return, ``by_result`` as many bytes as it has returned."""
+        ...
+
 
 class Value(NamedTuple):
     """A value's bytes, from bit ``bit_offset`` on.
@@ -104,9 +108,9 @@ def value_text(shape: Shape, value: Value, reads: Reads, depth: int = 0) -> str:
 def scalar_text(kind: str, word: int, text: str | None = None) -> str:
     """A number or pointer as text. ``text`` is what a string holds, None where it was not read."""
     letter = kind[0]
-    if kind == "s" and text is not None and word:
+    if letter in "soO" and text is not None and word:
         return _quoted(text)
-    if letter in "spx&":
+    if letter in "spx&oO":
         return f"{word:#x}" if word else "NULL"
     if kind == "b":
         return "true" if word & 0xFF else "false"
@@ -132,8 +136,8 @@ def scalar_text(kind: str, word: int, text: str | None = None) -> str:
 
 def _scalar(shape: Shape, value: Value, reads: Reads, bit_size: int) -> str:
     text = None
-    if shape.kind == "s" and (origin := value.pointer()) is not None:
-        text = reads.text(origin)
+    if shape.kind in ("s", "o", "O") and (origin := value.pointer()) is not None:
+        text = reads.text(origin) if shape.kind == "s" else reads.put(origin, by_result=shape.kind == "O")
     word = value.bits(min(shape.size, _WORD) if shape.kind == "p" else shape.size, bit_size)
     if isinstance(word, str):
         return word

@@ -7,7 +7,8 @@ A shape's ``kind`` is a short text:
 * "p": a pointer; "x" one to a function; "s" one to text; "&" a reference
 * "{": a struct or union; "[" an array; "T" an object that holds text, "V" one that holds elements (std::string,
   std::vector)
-* "v": nothing; "..." a variable number of arguments; "?" what is not known
+* "o": a pointer to where the function puts text; "O" if that is as long as its result says
+* "v": nothing; "..." a variable number of arguments, "%" those of the format before them; "?" what is not known
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-__all__ = ["UNKNOWN", "VARIABLE", "VOID", "Part", "Shape", "decoded", "encoded", "leaves"]
+__all__ = ["FORMATTED", "UNKNOWN", "VARIABLE", "VOID", "Part", "Shape", "decoded", "encoded", "leaves"]
 
 _MOST_NESTED: Final = 16
 _MOST_PARTS: Final = 128
@@ -59,6 +60,7 @@ class Shape(NamedTuple):
 
 UNKNOWN: Final = Shape("?")
 VARIABLE: Final = Shape("...")
+FORMATTED: Final = Shape("%")
 VOID: Final = Shape("v")
 
 

@@ -20,7 +20,7 @@ from insitu.probe.providers.support.binary import Place
 from insitu.record.sources.generated import GeneratedSource
 from insitu.record.spool import Spool
 from insitu.symbols.argument_places import REGISTERS
-from insitu.symbols.prototypes import BLOCKS, CAPTURE_BITS, STACK, TEXTS, captures
+from insitu.symbols.prototypes import BLOCKS, CAPTURE_BITS, PUT_SHIFT, STACK, TEXTS, captures
 from insitu.symbols.shape_text import BLOCK_BYTES, TEXT_BYTES
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ uprobe:libc:malloc, uprobe:libc:free /@target[pid]/ {
         %(texts)s
         // A page that is not in memory yet cannot be read here; at the return the function has read it.
         if ($t0 != 0 && $s0 == "") { @late[tid, $sp] = $t0; }
-        if ($what >> %(block_bits)d != 0) {
+        $n = $what >> %(put_shift)d;
+        if ($n != 0) { @put[tid, $sp] = %(base)s; }
+        if (($what >> %(block_bits)d & %(block_mask)d) != 0) {
             %(blocks)s
             emit("enter_deep", (f = $f, sp = $sp, tail = $tail, %(arguments)s, s0 = $s0, s1 = $s1, %(read)s));
         } else {
@@ -92,23 +94,26 @@ tracepoint:sched:sched_process_exec /@target[pid]/ { emit("ended", (exec = 1)); 
 tracepoint:sched:sched_process_exit /@target[pid]/ { emit("ended", (exec = 0)); }
 // So that the script has the types of what is written from outside only.
 BEGIN {
-    @late[(uint32)0, (uint64)0] = (uint64)0; @target[(uint64)0] = (uint64)0; @what[(uint64)0xffffffff] = (uint64)0;
+    @late[(uint32)0, (uint64)0] = (uint64)0; @put[(uint32)0, (uint64)0] = (uint64)0;
+    @target[(uint64)0] = (uint64)0; @what[(uint64)0xffffffff] = (uint64)0;
     @result[(uint64)0xffffffff] = (uint64)0;
 }
 """
 _RETURNED: Final = """$value = reg("%(result)s");
     $more = reg("%(second)s");
     $late = @late[tid, $sp];
-    if ($what != 0 || $late != 0) {
+    $put = @put[tid, $sp];
+    if ($what != 0 || $late != 0 || $put != 0) {
         if ($late != 0) { delete(@late[tid, $sp]); }
+        if ($put != 0) { delete(@put[tid, $sp]); }
         %(texts)s
         if ($what >> %(block_bits)d != 0) {
             %(blocks)s
             emit("exit_deep", (sp = $sp, seen = $seen, value = $value, more = $more, text = $s0,
-                s0 = str($late, %(bytes)d), %(read)s));
+                %(after)s, %(read)s));
         } else {
             emit("exit_text", (sp = $sp, seen = $seen, value = $value, more = $more, text = $s0,
-                s0 = str($late, %(bytes)d)));
+                %(after)s));
         }
     } else {
         emit("exit", (sp = $sp, seen = $seen, value = $value, more = $more));
@@ -194,12 +199,16 @@ class UserCallsSource(GeneratedSource):
             "texts": _texts(1, result),
             "blocks": _blocks(BLOCKS - 1, result),
             "read": _read(BLOCKS - 1),
+            "after": f"s0 = str($late, {TEXT_BYTES}), put = user_string($put, $put == 0 ? 0 : {TEXT_BYTES})",
         }
         text = _SCRIPT % {
             **shared,
             "texts": _texts(TEXTS, base),
             "blocks": _blocks(BLOCKS, base),
             "read": _read(BLOCKS),
+            "put_shift": PUT_SHIFT,
+            "block_mask": (1 << PUT_SHIFT - CAPTURE_BITS * TEXTS) - 1,
+            "base": base,
             "arguments": ", ".join(f"a{n} = {each}" for n, each in enumerate(arguments)),
             "back": '*(uint64 *)uptr(reg("sp"))' if MACHINE.stack_offset else 'reg("lr")',
             "trampoline": _TRAMPOLINE,

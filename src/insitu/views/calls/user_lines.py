@@ -21,11 +21,14 @@ _MOST_INDENT: Final = 64  # levels
 class _Open:
     """A call that has not ended."""
 
-    __slots__ = ("children_ns", "function", "printed", "sp", "ts_ns", "words")
+    __slots__ = ("children_ns", "function", "late", "printed", "put", "result", "sp", "ts_ns", "words")
 
     def __init__(self, function: int, sp: int, ts_ns: int, words: list[Any]) -> None:
         self.function, self.sp, self.ts_ns, self.words = function, sp, ts_ns, words
         self.children_ns, self.printed = 0, False
+        self.late: str | None = None
+        self.put: bytes | None = None
+        self.result: int | None = None
 
 
 class UserCallLines:
@@ -73,14 +76,13 @@ class UserCallLines:
         stack.append(_Open(function, sp, ts_ns, words))
 
     def _exit(self, tid: int, ts_ns: int, values: Sequence[Any]) -> None:
-        sp, seen, value, more, text, first, *blocks = values
+        sp, seen, value, more, text, late, put, *blocks = values
         stack = self._open.get(tid, [])
         self._unwind(tid, ts_ns, sp, keeps_equal=True)
         at = next((at for at in reversed(range(len(stack))) if stack[at].sp == sp), -1)
         if at >= 0:
             call = stack[at]
-            if len(call.words) > _WORDS and first is not None:
-                call.words[_WORDS] = call.words[_WORDS] or first
+            call.late, call.put, call.result = late, put, value
             prototype = self._prototypes[call.function]
             found = result_text(prototype, Recorded((value, more), (text,), blocks)) if prototype and seen else ""
             self._end(tid, ts_ns, f" = {found}" if found else "", at)
@@ -121,7 +123,7 @@ class UserCallLines:
         words, texts = call.words[:_WORDS], call.words[_WORDS : _WORDS + TEXTS]
         if texts and not texts[0] and not ended:
             texts[0] = None  # it may be in a page that could not be read yet
-        recorded = Recorded(words, texts, call.words[_WORDS + TEXTS :])
+        recorded = Recorded(words, texts, call.words[_WORDS + TEXTS :], call.late, call.put, call.result)
         return f"{self._names[call.function]}({call_text(prototype, recorded)})"
 
     def _line(self, tid: int, level: int, text: str, duration: str, own: str) -> None:
@@ -136,12 +138,12 @@ def _records(label: str, columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]
     blocks = [f"b{n}" for n in range(BLOCKS)] if more == "deep" else []
     names = {
         "enter": ["f", "sp", "tail", *(f"a{n}" for n in range(_WORDS)), *(["s0", "s1"] if more else []), *blocks],
-        "exit": ["sp", "seen", "value", "more", *(["text", "s0"] if more else []), *blocks[:-1]],
+        "exit": ["sp", "seen", "value", "more", *(["text", "s0", "put"] if more else []), *blocks[:-1]],
         "ended": [],
     }[kind]
     values = [_plain(columns[name]) for name in names]
     if kind == "exit" and not more:
-        values += [[None] * len(columns["tid"])] * 2
+        values += [[None] * len(columns["tid"])] * 3
     rows = zip(columns["ts_ns"].tolist(), columns["tid"].tolist(), [kind] * len(columns["tid"]), *values, strict=True)
     return iter(sorted(rows, key=operator.itemgetter(0)))
 
