@@ -150,6 +150,24 @@ def test_arguments_and_results_of_library_calls_are_shown_by_their_prototypes(pr
     assert "exit(7) (did not return)" in lines
 
 
+def test_arguments_of_library_calls_are_those_that_ltrace_shows(tmp_path: Path) -> None:
+    if shutil.which("ltrace") is None:
+        pytest.skip("no ltrace")
+    source, program = tmp_path / "calls.c", tmp_path / "calls"
+    source.write_text(
+        "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n"
+        'int main(void) { char buf[64]; int pipes[2]; pipe(pipes); write(pipes[1], "some", 4);'
+        ' read(pipes[0], buf, 60); snprintf(buf, 64, "%d %ld %c", -5, 1L << 40, 113); puts(buf);'
+        " free(malloc(123)); close(pipes[0]); return strlen(buf) == 0; }\n"
+    )
+    subprocess.run(["gcc", "-w", "-fno-builtin", "-O1", "-o", program, source], check=True)
+    done = subprocess.run(["ltrace", program], capture_output=True, text=True, check=True)
+    theirs = {re.sub(r"\s+=", " =", line).strip() for line in done.stderr.splitlines()}
+    ours = {line.strip() for line in _lines(_run("--library", "--user", str(program)).stderr)}
+    common = {line for line in theirs & ours if line.startswith(("read(", "snprintf(", "puts(", "close(", "strlen("))}
+    assert len(common) == 5, (theirs, ours)
+
+
 def test_library_calls_of_a_program_without_a_plt_are_seen_where_they_are_made(tmp_path: Path) -> None:
     program = tmp_path / "nesting"
     (source,) = PROGRAMS.glob("nesting.*")

@@ -1,5 +1,7 @@
 """Arguments and results of functions as text."""
 
+import os
+
 import pytest
 
 from insitu.symbols.libc_prototypes import libc_prototype
@@ -52,3 +54,28 @@ def test_the_table_of_libc_has_the_prototypes_of_its_manual_pages() -> None:
     assert fopen is not None and _kinds(fopen) == ["s", "s", "p"]
     assert lseek is not None and _kinds(lseek) == ["i4", "i8", "i4", "i8"]
     assert libc_prototype("no_such_function") is None
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86-64 calling convention")
+def test_arguments_of_a_format_are_shown_by_it() -> None:
+    printf, snprintf = libc_prototype("printf"), libc_prototype("snprintf")
+    assert printf is not None and snprintf is not None
+    # printf("%*d %lu %c %f %s %d %d", 5, -1, 2^63, 'x', 1.5, 0x70, 6, 7): the last integers are on the stack.
+    words = [0x10, 5, ALL_ONES, 1 << 63, ord("x"), 0x70]
+    stack = (6).to_bytes(8, "little") + (7).to_bytes(8, "little")
+    text = call_text(printf, Recorded(words, ["%*d %lu %c %f %s %d %d", ""], [stack.ljust(64, b"\0")]))
+    assert text == f"\"%*d %lu %c %f %s %d %d\", 5, -1, {1 << 63}, 'x', <in xmm0>, 0x70, 6, 7"
+    # What could not be read is not shown as anything.
+    assert call_text(printf, Recorded(words, [None, None], [None])) == "0x10, ..."
+    late = call_text(printf, Recorded(words, ["", ""], [None], "%d\n"))
+    assert late == '"%d\\n", 5'
+
+
+def test_what_a_function_puts_into_a_buffer_is_shown_as_far_as_its_result_says() -> None:
+    read = libc_prototype("read")
+    assert read is not None
+    for result, shown in ((3, '"abc"'), (0, '""'), (ALL_ONES, '""')):
+        recorded = Recorded([3, 0x40, 64, 0, 0, 0], [], [], None, b"abc of before\0", result)
+        assert call_text(read, recorded) == f"3, {shown}, 64"
+    assert call_text(read, Recorded([3, 0x40, 64, 0, 0, 0])) == "3, 0x40, 64"  # it has not returned
+    assert captures(read) == (2 << 60, 0)  # what register 2 holds at the entry is read at the return
