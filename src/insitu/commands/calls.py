@@ -32,6 +32,12 @@ PROPERTIES = Properties(
     program_option="--user",
     peer_options={
         "-l": "-f FUNC chooses functions",
+        "-e": "-f FUNC chooses functions; insitu events is for events",
+        "-F": "use -f FUNC",
+        "-N": "use -n FUNC",
+        "-D": "use --depth",
+        "-x": "use -f FUNC, with --binary FILE for those of a library",
+        "-S": "insitu syscalls shows system calls",
         "-P": "use -p",
         "--max-graph-depth": "use --depth",
         "--func-stack": "use --stack",
