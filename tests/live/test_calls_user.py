@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,19 @@ def test_arguments_of_library_calls_are_those_that_ltrace_shows(tmp_path: Path) 
     assert len(common) == 5, (theirs, ours)
 
 
+def test_calls_of_libraries_are_shown_within_functions(program: dict[str, str], tmp_path: Path) -> None:
+    run = tmp_path / "run.insitu"
+    _run("-q", "-o", str(run), "--with-library", "--user", program["nesting"], "1", status=7)
+    with open_session(run) as session:
+        found = session.sql(
+            "select c.category, p.name, c.name from span c left join span p on c.parent = p.id"
+            " where c.name in ('strtol', 'strlen', 'leaf', 'main') group by all"
+        ).rows()
+    assert ("library call", "main", "strtol") in found
+    assert ("user function", "jumps", "leaf") in found
+    assert {category for category, _, name in found if name == "strlen"} == {"library call"}
+
+
 def test_library_calls_of_a_program_without_a_plt_are_seen_where_they_are_made(tmp_path: Path) -> None:
     program = tmp_path / "nesting"
     (source,) = PROGRAMS.glob("nesting.*")
@@ -235,12 +249,43 @@ def test_a_running_process_is_traced_in_all_its_threads(tmp_path: Path) -> None:
     assert row == ('"hello\\n"', "6")
 
 
+def test_the_file_that_runs_is_traced_though_another_has_its_name(tmp_path: Path) -> None:
+    source, program = tmp_path / "serve.c", tmp_path / "serve"
+    source.write_text(
+        "#include <stdio.h>\n__attribute__((noinline, noipa)) int answer(int c) { return c; }\n"
+        "int main(void) { int c; while ((c = getchar()) != EOF) putchar(answer(c)), fflush(stdout); return 0; }\n"
+    )
+    subprocess.run(["gcc", "-g", "-O1", "-o", program, source], check=True)
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as served:
+        assert served.stdin is not None and served.stdout is not None
+        served.stdin.write(b"a")
+        served.stdin.flush()
+        assert served.stdout.read(1) == b"a"
+        program.unlink()
+        program.write_bytes(Path("/bin/true").read_bytes())
+        command = [sys.executable, "-m", "insitu", "calls", "-q", "-p", str(served.pid), "--user"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracing:
+            assert tracing.stderr is not None and tracing.stderr.readline().startswith("#")
+            line = ""
+            while "answer(" not in line:  # until it is attached
+                served.stdin.write(b"b")
+                served.stdin.flush()
+                served.stdout.read(1)
+                if select.select([tracing.stderr], [], [], 0.05)[0]:
+                    line = tracing.stderr.readline()
+                assert tracing.poll() is None
+            served.stdin.close()
+            tracing.communicate()
+    assert "answer(98) = 98" in line
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--user", "/bin/true", "-f", "no_such"], "no symbols"),
         (["--user", "/etc/passwd"], "passwd"),
         (["-c", "-g", "vfs_read", "/bin/true"], "-c is for functions of programs"),
+        (["-e", "malloc", "--user", "/bin/true"], "-f FUNC chooses functions"),
     ],
 )
 def test_what_cannot_be_traced_is_refused_in_one_line(words: list[str], message: str) -> None:

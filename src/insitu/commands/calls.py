@@ -69,11 +69,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     kernel = args.graph or args.count or args.stack
-    if args.user is None and (args.library or args.binary or args.summary) and not kernel:
+    if args.user is None and (args.library or args.with_library or args.binary or args.summary) and not kernel:
         args.user = ""  # only functions of programs have these
     if args.user is not None:
         return run_user(args)
-    for option, given in (("--library", args.library), ("--binary", args.binary), ("-c", args.summary)):
+    user_only = (
+        ("--library", args.library),
+        ("--with-library", args.with_library),
+        ("--binary", args.binary),
+        ("-c", args.summary),
+    )
+    for option, given in user_only:
         if given:
             raise InsituError(f"{option} is for functions of programs, not of the kernel", status=2)
     if not (args.graph or args.function or args.count):

@@ -25,6 +25,7 @@ def user_options(parser: argparse.ArgumentParser) -> None:
         "--user", nargs="?", const="", metavar="PROGRAM", help="trace functions of this program, and run it"
     )
     group.add_argument("--library", action="store_true", help="instead, calls of libraries through its PLT")
+    group.add_argument("--with-library", action="store_true", help="calls of libraries too")
     group.add_argument("--binary", metavar="FILE", help="trace functions of this file; the command is another")
     group.add_argument("-c", "--summary", action="store_true", help="as --count with all functions that are traced")
 
@@ -62,7 +63,14 @@ def run_user(args: argparse.Namespace) -> int:
         raise InsituError("--json is for -c and --count of user functions", remedy="-o RUN.insitu", status=2)
     arguments = not args.summary or args.output is not None
     patterns = [*args.function, *args.count]
-    traced = traced_functions(elf, patterns, args.no_function, library=args.library, arguments=arguments)
+    traced = traced_functions(
+        elf,
+        patterns,
+        args.no_function,
+        own=args.with_library or not args.library,
+        library=args.with_library or args.library,
+        arguments=arguments,
+    )
     if len(traced.functions) > _MANY and not args.quiet:
         messages.note(f"attaching to {len(traced.functions)} functions; -f and -n choose fewer")
     if args.output is not None:
@@ -98,7 +106,7 @@ def _recorded(args: argparse.Namespace, request: "Request", path: str, traced: "
     from insitu.record.sources.processes import ProcessesSource
     from insitu.record.sources.user_calls import UserCallsSource
 
-    source = UserCallsSource(path, traced, library=args.library)
+    source = UserCallsSource(path, traced)
     outcome, manifest = recorded(
         request, [ProcessesSource(), source], Path(args.output), quiet=args.quiet, default_table="span"
     )
@@ -130,7 +138,7 @@ def _shown(args: argparse.Namespace, request: "Request", path: str, traced: "Tra
             decoders.append(EventDecoder(source.layout()))
         sink.add(decoders[0].decode(data).tables)
 
-    source = UserCallsSource(path, traced, library=args.library, deliver=deliver)
+    source = UserCallsSource(path, traced, deliver=deliver)
     sink: Any
     with standard_error() as destination:
         if args.summary:

@@ -148,10 +148,13 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     rows = len(found.calls.ts_ns)
     if not rows:
         return
-    library = bool(source.layout["library"])
-    category, module = (LIBRARY_CALL, "[library]") if library else (USER_FUNCTION, str(source.layout["module"]))
-    frames = [Frame(name, module) for name, _ in functions]
-    ids = write_calls(writer, found.calls, frames, [category] * rows, found.enter["pid"].to_numpy().astype(np.int32))
+    libraries = set(source.layout["libraries"])
+    module = str(source.layout["module"])
+    frames = [
+        Frame(name, "[library]" if number in libraries else module) for number, (name, _) in enumerate(functions)
+    ]
+    categories = [LIBRARY_CALL if number in libraries else USER_FUNCTION for number in found.calls.func.tolist()]
+    ids = write_calls(writer, found.calls, frames, categories, found.enter["pid"].to_numpy().astype(np.int32))
     writer.append(FUNCTION_CALL, {"span_id": ids, **call_texts(found, functions)})
 
 

@@ -55,7 +55,7 @@ class TracedFunction(NamedTuple):
     """A function as it is shown, and the file offsets of its probes.
 
     ``returns``: there is a return probe at ``entry``; else it returns at ``exits``, or leaves by a jump at ``jumps``.
-    ``calls``: it has no entry (-1) in the program; these are instructions that call it.
+    ``calls``: it has no entry (-1) in the program; these are instructions that call it. ``library``: of another file.
     """
 
     name: str
@@ -65,6 +65,7 @@ class TracedFunction(NamedTuple):
     jumps: tuple[int, ...]
     prototype: Prototype | None
     calls: tuple[int, ...] = ()
+    library: bool = False
 
 
 class Traced(NamedTuple):
@@ -80,27 +81,34 @@ class Traced(NamedTuple):
 
 
 def traced_functions(
-    elf: Elf, patterns: Sequence[str], excluded: Sequence[str], *, library: bool, arguments: bool = True
+    elf: Elf,
+    patterns: Sequence[str],
+    excluded: Sequence[str],
+    *,
+    own: bool = True,
+    library: bool = False,
+    arguments: bool = True,
 ) -> Traced:
-    """Returns the functions of a program that match a pattern (none: all) and no excluded one; with ``library``
-    those of other files that it calls through its PLT. Prototypes are looked up if ``arguments`` are wanted.
+    """Returns the functions that match a pattern (none: all) and no excluded one: the program's ``own``, and with
+    ``library`` those of other files that it calls. Prototypes are looked up if ``arguments`` are wanted.
 
     Raises InsituError where there are none.
     """
-    found = list(_stubs(elf) if library else _own(elf))
-    if not found and library and (slots := _slots(elf)):
-        return _through_slots(elf, slots, patterns, excluded)
-    if not found:
-        raise _nothing(elf, library)
-    wanted = _wanted([each.name for each in found], patterns, excluded, elf)
+    stubs = list(_stubs(elf)) if library else []
+    found = [*(_own(elf) if own else ()), *stubs]
+    called = _called_through_slots(elf) if library and not stubs else []
+    names = [each.name for each in (*found, *called)]
+    if not names:
+        raise _nothing(elf, library=not own)
+    wanted = _wanted(names, patterns, excluded, elf)
     found = [each for each in found if each.name in wanted]
     reason = _no_return_probes(elf)
-    known, late = ({}, 0) if not arguments else _prototypes(elf, found, library)
+    known, late = _prototypes(elf, found) if arguments else ({}, 0)
     offsets = elf.offsets_of(np.array([each.address for each in found], np.uint64))
     chosen: list[TracedFunction] = []
     unknown, refused, left = 0, 0, _MOST_DISASSEMBLED
     numbers: dict[int, int] = {}
-    for (name, raw, address, size), at in zip(found, offsets.tolist(), strict=True):
+    for (name, raw, address, size, is_library), at in zip(found, offsets.tolist(), strict=True):
         if at == NO_ADDRESS:
             continue
         code = elf.read(at, min(size, MOST_CODE + 1))
@@ -109,7 +117,7 @@ def traced_functions(
             refused += 1
             continue
         exits = Exits(known=True)
-        if reason and not library:
+        if reason and not is_library:
             left -= len(code)
             exits = exits_of(code) if left >= 0 else Exits()
         unknown += not exits.known
@@ -122,31 +130,52 @@ def traced_functions(
                 tuple(at + each for each in exits.returns),
                 tuple(at + each for each in exits.jumps),
                 known.get(address),
+                library=is_library,
             )
         )
-    seen_after = [each.address for each in found if library and (reason or each.raw in _NO_RETURN_PROBE)]
+    seen_after = [each.address for each in found if each.library and (reason or each.raw in _NO_RETURN_PROBE)]
     sites = [
         (after, numbers[target])
         for _, after, target in _calls(elf, seen_after, CALL)
         if target in numbers and elf.read(after, 1) != _EVEX
     ]
+    for each in called:
+        if each.name in wanted:
+            sites += [(after, len(chosen)) for after in each.afters]
+            prototype = libc_prototype(each.raw) if arguments else None
+            chosen.append(TracedFunction(each.name, -1, False, (), (), prototype, each.calls, library=True))
     notes = [f"the program {reason}: returns are seen without return probes, which costs more"] if reason else []
+    if called:
+        notes.append("the program has no PLT: library calls are seen where they are made; tail calls are not")
     if refused:
-        notes.append(f"{refused} functions begin with an AVX-512 instruction, which a probe would break: left out")
+        notes.append(
+            f"functions that begin with an AVX-512 instruction, which a probe would break: {refused} left out"
+        )
     if unknown:
-        notes.append(f"{unknown} functions could not be disassembled: their ends are seen late")
+        notes.append(f"functions that could not be disassembled, whose ends are seen late: {unknown}")
     if late:
-        notes.append(f"{late} functions without arguments: reading their types takes over {_PROTOTYPES_S:.0f} s")
+        notes.append(f"functions without arguments, as reading types takes over {_PROTOTYPES_S:.0f} s: {late}")
     return Traced(chosen, sites, notes)
 
 
 class _Place(NamedTuple):
-    """A function's shown and raw name, its address in the file's own terms and its size."""
+    """A function's shown and raw name, its address in the file's own terms, its size; ``library``: it is a stub."""
 
     name: str
     raw: str
     address: int
     size: int
+    library: bool = False
+
+
+class _Called(NamedTuple):
+    """A function of another file that is called through the GOT: the calls, and where those return to that can be
+    probed (file offsets)."""
+
+    name: str
+    raw: str
+    calls: tuple[int, ...]
+    afters: tuple[int, ...]
 
 
 def _own(elf: Elf) -> Iterator[_Place]:
@@ -166,7 +195,7 @@ def _stubs(elf: Elf) -> Iterator[_Place]:
         name = raw.removesuffix(b"@plt")
         text = name.decode(errors="replace")
         if text not in _OF_THE_RUNTIME:
-            yield _Place(demangle(name), text, address, size)
+            yield _Place(demangle(name), text, address, size, library=True)
 
 
 def _wanted(names: list[str], patterns: Sequence[str], excluded: Sequence[str], elf: Elf) -> set[str]:
@@ -237,42 +266,34 @@ def _slots(elf: Elf) -> dict[int, bytes]:
     return dict(zip(found["offset"][rows][functions].tolist(), names, strict=True))
 
 
-def _through_slots(elf: Elf, slots: dict[int, bytes], patterns: Sequence[str], excluded: Sequence[str]) -> Traced:
+def _called_through_slots(elf: Elf) -> list[_Called]:
     """The functions that are called through words of the GOT, where the calls are."""
-    calls: dict[int, list[int]] = {}
-    after_calls: list[tuple[int, int]] = []
-    ours = {slot: name for slot, name in slots.items() if name.decode(errors="replace") not in _OF_THE_RUNTIME}
-    for at, after, slot in _calls(elf, ours, CALL_SLOT):
-        calls.setdefault(slot, []).append(at)
-        if elf.read(after, 1) != _EVEX:
-            after_calls.append((after, slot))
-    names = {slot: demangle(slots[slot]) for slot in calls}
-    if not names:
-        raise _nothing(elf, library=True)
-    wanted = _wanted(list(names.values()), patterns, excluded, elf)
-    chosen: list[TracedFunction] = []
-    numbers: dict[int, int] = {}
-    for slot, name in names.items():
-        if name in wanted:
-            numbers[slot] = len(chosen)
-            found = libc_prototype(slots[slot].decode(errors="replace"))
-            chosen.append(TracedFunction(name, -1, False, (), (), found, tuple(calls[slot])))
-    sites = [(after, numbers[slot]) for after, slot in after_calls if slot in numbers]
-    note = "the program has no PLT: library calls are seen where they are made; tail calls are not"
-    return Traced(chosen, sites, [note])
+    slots = {slot: raw.decode(errors="replace") for slot, raw in _slots(elf).items()}
+    calls: dict[int, list[tuple[int, int]]] = {}
+    for at, after, slot in _calls(elf, [each for each in slots if slots[each] not in _OF_THE_RUNTIME], CALL_SLOT):
+        calls.setdefault(slot, []).append((at, after))
+    return [
+        _Called(
+            demangle(slots[slot].encode()),
+            slots[slot],
+            tuple(at for at, _ in places),
+            tuple(after for _, after in places if elf.read(after, 1) != _EVEX),
+        )
+        for slot, places in calls.items()
+    ]
 
 
-def _prototypes(elf: Elf, places: Sequence[_Place], library: bool) -> tuple[dict[int, Prototype], int]:
+def _prototypes(elf: Elf, places: Sequence[_Place]) -> tuple[dict[int, Prototype], int]:
     """Prototypes by address: by the program's debug information, of libraries' functions the well-known ones; and how
     many functions were not looked up, as time was over."""
-    if library:
-        named = ((each.address, libc_prototype(each.raw)) for each in places)
-        return {address: found for address, found in named if found is not None}, 0
+    own = {each.address: each.raw for each in places if not each.library}
     until_s = time.monotonic() + _PROTOTYPES_S
-    found = prototypes_at(elf, {each.address: each.raw for each in places}, until_s)
-    late = (len(places) - len(found)) * (time.monotonic() > until_s)
-    if elf.path.name.startswith("libc.so."):
-        for each in places:
-            if each.address not in found and (known := libc_prototype(each.raw)) is not None:
-                found[each.address] = known
+    found = prototypes_at(elf, own, until_s)
+    late = (len(own) - len(found)) * (time.monotonic() > until_s)
+    is_libc = elf.path.name.startswith("libc.so.")
+    for each in places:
+        if each.address not in found and (each.library or is_libc):
+            prototype = libc_prototype(each.raw)
+            if prototype is not None:
+                found[each.address] = prototype
     return found, late

@@ -162,14 +162,12 @@ class UserCallsSource(GeneratedSource):
         path: str,
         traced: Traced,
         *,
-        library: bool = False,
         deliver: Callable[[bytes], object] | None = None,
     ) -> None:
         """``path`` leads to the program. ``deliver`` gets the bytes of records, whole ones at a time; without it, a
         session is recorded."""
         super().__init__()
         self._path, self._traced = path, traced
-        self._library = library
         self._deliver = deliver
         self._spool = Spool()
         self._target: Target | None = None
@@ -182,7 +180,7 @@ class UserCallsSource(GeneratedSource):
     @property
     def options(self) -> Mapping[str, Any]:
         """The program, and how much of it."""
-        return {"program": self._path, "functions": len(self._traced.functions), "library": self._library}
+        return {"program": self._path, "functions": len(self._traced.functions)}
 
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
@@ -259,7 +257,7 @@ class UserCallsSource(GeneratedSource):
             "points": {},
             "functions": functions,
             "module": self._path,
-            "library": self._library,
+            "libraries": [number for number, each in enumerate(self._traced.functions) if each.library],
         }
 
     def start(self, directory: Path | None, start_ns: int) -> None:
