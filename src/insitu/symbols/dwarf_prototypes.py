@@ -9,7 +9,6 @@ import contextlib
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from insitu.symbols.debug_files import find_debug_file
@@ -218,7 +217,7 @@ class _Program:
                     reader = self.reader(unit.offset)
                     if reader is not None and reader.may_have(ordered):
                         yield reader
-        beside = list(dict.fromkeys((Path(each.path), Path(each.root)) for each in (self._elf, self._file)))
+        beside = list(dict.fromkeys((each.path, each.root) for each in (self._elf, self._file) if each.path.name))
         for skeleton, found in find_split_units(beside, wanted, self._elf.root):
             yield from self._split(skeleton.entry, found)
 
