@@ -121,8 +121,8 @@ def prototypes(directory: Path) -> Read:
             known = Prototype.of_json(found.as_json())
             assert known == found
             captures(known)
-            call_text(known, Recorded(words, ("a", None), (data[:64].ljust(64, b"\0"), None, bytes(64))))
-            result_text(known, Recorded(words[:2], ("a",), (bytes(64), None)))
+            call_text(known, Recorded(words, (b"a", None), (data[:64].ljust(64, b"\0"), None, bytes(64))))
+            result_text(known, Recorded(words[:2], (b"a",), (bytes(64), None)))
 
     return read
 

@@ -40,7 +40,7 @@ def test_a_value_is_shown_by_its_type(kind: str, word: int, text: str | None, wa
 def test_strings_of_a_call_go_to_the_parameters_that_are_strings() -> None:
     number, text, pointer = Shape("i4", 4), Shape("s", 8), Shape("p", 8)
     found = prototype([number, text, pointer, text, text], number)
-    assert call_text(found, Recorded([7, 16, 32, 48, 64, 0], ["a", "b"])) == '7, "a", 0x20, "b", 0x40'
+    assert call_text(found, Recorded([7, 16, 32, 48, 64, 0], [b"a", b"b"])) == '7, "a", 0x20, "b", 0x40'
     # The first text is at what register 2 holds, the second at what 4 does; of the result there is none.
     assert captures(found) == (2 | 4 << 12, 0)
 
@@ -63,11 +63,11 @@ def test_arguments_of_a_format_are_shown_by_it() -> None:
     # printf("%*d %lu %c %f %s %d %d", 5, -1, 2^63, 'x', 1.5, 0x70, 6, 7): the last integers are on the stack.
     words = [0x10, 5, ALL_ONES, 1 << 63, ord("x"), 0x70]
     stack = (6).to_bytes(8, "little") + (7).to_bytes(8, "little")
-    text = call_text(printf, Recorded(words, ["%*d %lu %c %f %s %d %d", ""], [stack.ljust(64, b"\0")]))
+    text = call_text(printf, Recorded(words, [b"%*d %lu %c %f %s %d %d", b""], [stack.ljust(64, b"\0")]))
     assert text == f"\"%*d %lu %c %f %s %d %d\", 5, -1, {1 << 63}, 'x', <in xmm0>, 0x70, 6, 7"
     # What could not be read is not shown as anything.
     assert call_text(printf, Recorded(words, [None, None], [None])) == "0x10, ..."
-    late = call_text(printf, Recorded(words, ["", ""], [None], "%d\n"))
+    late = call_text(printf, Recorded(words, [b"", b""], [None], b"%d\n"))
     assert late == '"%d\\n", 5'
 
 

@@ -20,7 +20,7 @@ def _enter(ts_ns: int, function: int, sp: int, text: str = "", *, tail: int = 0)
     words = {f"a{n}": np.array([7 if n == 0 else 16 * n], np.uint64) for n in range(6)}
     head = {"ts_ns": ts_ns, "tid": 5, "f": function, "sp": sp, "tail": tail}
     columns: dict[str, Any] = {name: np.array([value], np.uint64) for name, value in head.items()} | words
-    columns |= {"s0": polars.Series([text]), "s1": polars.Series([""])}
+    columns |= {"s0": polars.Series([text.encode()]), "s1": polars.Series([b""])}
     return {"enter_text": columns}
 
 

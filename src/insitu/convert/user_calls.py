@@ -71,8 +71,8 @@ class UserCalls:
 
     def joined(self, end_ns: int) -> Joined:
         """All calls. Those that are open then have ended at ``end_ns``."""
-        enter = self._table("enter", (*_HEAD, "f", "sp", "tail", *_WORDS), _TEXTS, _BLOCKS)
-        exit_ = self._table("exit", (*_HEAD, "sp", "seen", "value", "more"), ("text", "s0"), ("put", *_BLOCKS[:-1]))
+        enter = self._table("enter", (*_HEAD, "f", "sp", "tail", *_WORDS), (*_TEXTS, *_BLOCKS))
+        exit_ = self._table("exit", (*_HEAD, "sp", "seen", "value", "more"), ("text", "s0", "put", *_BLOCKS[:-1]))
         ended = self._table("ended", _HEAD)
         parts, kinds = (enter, exit_, ended), (ENTRY, RETURN, ENDED)
         column = {
@@ -104,17 +104,14 @@ class UserCalls:
             frames.deep,
         )
 
-    def _table(
-        self, label: str, numbers: Sequence[str], texts: Sequence[str] = (), blocks: Sequence[str] = ()
-    ) -> polars.DataFrame:
+    def _table(self, label: str, numbers: Sequence[str], memory: Sequence[str] = ()) -> polars.DataFrame:
         import polars
 
-        schema = {**dict.fromkeys(numbers, polars.Int64), **dict.fromkeys(texts, polars.String)}
-        schema |= dict.fromkeys(blocks, polars.Binary)
+        schema = {**dict.fromkeys(numbers, polars.Int64), **dict.fromkeys(memory, polars.Binary)}
         schema |= {name: polars.UInt64 for name in (*_WORDS, "value", "more") if name in schema}
         parts = self._parts.pop(label)
         for each in parts:
-            for name in (*texts, *blocks):
+            for name in memory:
                 if name not in each:
                     each.insert_column(-1, polars.Series(name, [None] * len(each), dtype=schema[name]))
         typed = [each.select(polars.col(name).cast(kind) for name, kind in schema.items()) for each in parts]
@@ -182,7 +179,9 @@ def call_texts(found: Joined, functions: Sequence[tuple[str, Prototype | None]])
         words, texts, blocks = (list(islice(left, count)) for count in (len(_WORDS), TEXTS, BLOCKS))
         return call_text(prototypes[f], Recorded(words, texts, blocks, *left))
 
-    def result(f: int, seen: int | None, value: int | None, more: int | None, text: str | None, *blocks: Any) -> str:
+    def result(
+        f: int, seen: int | None, value: int | None, more: int | None, text: bytes | None, *blocks: Any
+    ) -> str:
         return result_text(prototypes[f], Recorded((value or 0, more or 0), (text,), blocks)) if seen else ""
 
     late, put = found.exit["s0"], found.exit["put"]

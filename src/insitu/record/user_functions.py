@@ -182,7 +182,7 @@ def _own(elf: Elf) -> Iterator[_Place]:
     """Functions in the code of the program; of several names of one address the first."""
     code = [(each.address, each.address + each.size) for each in elf.sections if each.name.startswith(".text")]
     seen: set[int] = set()
-    for raw, (address, size) in FunctionAddresses(elf).sized.items():
+    for raw, address, size in FunctionAddresses(elf).all():
         runtime = raw in _OF_THE_RUNTIME or ".cold" in raw
         if size and not runtime and address not in seen and any(low <= address < high for low, high in code):
             seen.add(address)
@@ -242,7 +242,7 @@ def _calls(elf: Elf, targets: Iterable[int], opcode: bytes) -> Iterator[tuple[in
     wanted = list(targets)
     if not wanted:
         return
-    functions = sorted(FunctionAddresses(elf).sized.values())
+    functions = sorted({(address, size) for _, address, size in FunctionAddresses(elf).all()})
     for section in elf.sections:
         if section.name.startswith(".text") and section.in_file:
             code = elf.section_bytes(section)

@@ -70,16 +70,16 @@ class Prototype(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What has been recorded of a call's arguments, or of its result; what could not be read is None.
+    """What has been recorded of a call's arguments, or of its result; what could not be read is None or empty.
 
     ``late`` is the first text at the return, ``put`` that which the function has put somewhere, ``result`` the number
     that was returned.
     """
 
     words: Sequence[int]
-    texts: Sequence[str | None] = ()
+    texts: Sequence[bytes | None] = ()
     blocks: Sequence[bytes | None] = ()
-    late: str | None = None
+    late: bytes | None = None
     put: bytes | None = None
     result: int | None = None
 
@@ -167,19 +167,23 @@ class _Recalled(Reads):
 
     def text(self, at: Origin) -> str | None:
         """The text that was there."""
-        return self._texts.get(at)
+        return _decoded(self._texts.get(at))
 
     def block(self, at: Origin) -> bytes | None:
         """The bytes that were there."""
-        return self._blocks.get(at)
+        return self._blocks.get(at) or None
 
     def put(self, at: Origin, *, by_result: bool) -> str | None:
         """The text that was there at the return."""
         text, result = self._recorded.put, self._recorded.result
-        if at != self._put or text is None or result is None:
+        if at != self._put or not text or result is None:
             return None
         size = max(0, result - (result >> 63 << 64)) if by_result else len(text)
-        return text[:size].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+        return _decoded(text[:size] + b"\0")
+
+
+def _decoded(text: bytes | None) -> str | None:
+    return text.partition(b"\0")[0].decode("utf-8", "surrogateescape") if text else None
 
 
 @lru_cache(maxsize=1 << 14)

@@ -62,14 +62,14 @@ uprobe:libc:malloc, uprobe:libc:free /@target[pid]/ {
     if ($what != 0) {
         %(texts)s
         // A page that is not in memory yet cannot be read here; at the return the function has read it.
-        if ($t0 != 0 && $s0 == "") { @late[tid, $sp] = $t0; }
+        if ($t0 != 0 && !user_readable($t0)) { @late[tid, $sp] = $t0; }
         $n = $what >> %(put_shift)d;
         if ($n != 0) { @put[tid, $sp] = %(base)s; }
         if (($what >> %(block_bits)d & %(block_mask)d) != 0) {
             %(blocks)s
-            emit("enter_deep", (f = $f, sp = $sp, tail = $tail, %(arguments)s, s0 = $s0, s1 = $s1, %(read)s));
+            emit("enter_deep", (f = $f, sp = $sp, tail = $tail, %(arguments)s, %(strings)s, %(read)s));
         } else {
-            emit("enter_text", (f = $f, sp = $sp, tail = $tail, %(arguments)s, s0 = $s0, s1 = $s1));
+            emit("enter_text", (f = $f, sp = $sp, tail = $tail, %(arguments)s, %(strings)s));
         }
     } else {
         emit("enter", (f = $f, sp = $sp, tail = $tail, %(arguments)s));
@@ -109,10 +109,10 @@ _RETURNED: Final = """$value = reg("%(result)s");
         %(texts)s
         if ($what >> %(block_bits)d != 0) {
             %(blocks)s
-            emit("exit_deep", (sp = $sp, seen = $seen, value = $value, more = $more, text = $s0,
+            emit("exit_deep", (sp = $sp, seen = $seen, value = $value, more = $more, text = %(text)s,
                 %(after)s, %(read)s));
         } else {
-            emit("exit_text", (sp = $sp, seen = $seen, value = $value, more = $more, text = $s0,
+            emit("exit_text", (sp = $sp, seen = $seen, value = $value, more = $more, text = %(text)s,
                 %(after)s));
         }
     } else {
@@ -130,12 +130,16 @@ _ADDRESS: Final = """$c = $what >> %(shift)d & %(mask)d;
 
 
 def _texts(count: int, base: str) -> str:
-    """Reads the texts $s0 and so on, at $t0 and so on."""
+    """Finds the addresses $t0 and so on of texts."""
     return "".join(
         _ADDRESS % {"shift": CAPTURE_BITS * at, "mask": (1 << CAPTURE_BITS) - 1, "name": f"t{at}", "base": base}
-        + f"$s{at} = str($t{at}, {TEXT_BYTES});\n        "
         for at in range(count)
     )
+
+
+def _string(address: str) -> str:
+    """The text at an address with its zero; nothing where it cannot be read."""
+    return f"user_string({address}, {address} == 0 ? 0 : {TEXT_BYTES})"
 
 
 def _blocks(count: int, base: str) -> str:
@@ -189,7 +193,7 @@ class UserCallsSource(GeneratedSource):
         base = " : ".join(f"$n == {n + 1} ? {each}" for n, each in enumerate(arguments))
         base += f" : $n == {STACK} ? $sp : (uint64)0"
         result = "$n != 0 ? $value : (uint64)0"
-        shared = {"bytes": TEXT_BYTES, "block_bits": CAPTURE_BITS * TEXTS}
+        shared = {"block_bits": CAPTURE_BITS * TEXTS}
         returned = _RETURNED % {
             **shared,
             "result": MACHINE.result,
@@ -197,13 +201,15 @@ class UserCallsSource(GeneratedSource):
             "texts": _texts(1, result),
             "blocks": _blocks(BLOCKS - 1, result),
             "read": _read(BLOCKS - 1),
-            "after": f"s0 = str($late, {TEXT_BYTES}), put = user_string($put, $put == 0 ? 0 : {TEXT_BYTES})",
+            "after": f"s0 = {_string('$late')}, put = {_string('$put')}",
+            "text": _string("$t0"),
         }
         text = _SCRIPT % {
             **shared,
             "texts": _texts(TEXTS, base),
             "blocks": _blocks(BLOCKS, base),
             "read": _read(BLOCKS),
+            "strings": ", ".join(f"s{at} = {_string(f'$t{at}')}" for at in range(TEXTS)),
             "put_shift": PUT_SHIFT,
             "block_mask": (1 << PUT_SHIFT - CAPTURE_BITS * TEXTS) - 1,
             "base": base,

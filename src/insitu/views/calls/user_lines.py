@@ -26,7 +26,7 @@ class _Open:
     def __init__(self, function: int, sp: int, ts_ns: int, words: list[Any]) -> None:
         self.function, self.sp, self.ts_ns, self.words = function, sp, ts_ns, words
         self.children_ns, self.printed = 0, False
-        self.late: str | None = None
+        self.late: bytes | None = None
         self.put: bytes | None = None
         self.result: int | None = None
 
@@ -101,7 +101,7 @@ class UserCallLines:
     def _begin(self, tid: int, stack: Sequence[_Open]) -> None:
         call = stack[-1]
         call.printed = True
-        self._line(tid, len(stack) - 1, f"{self._text(call, ended=False)} {{", "", "")
+        self._line(tid, len(stack) - 1, f"{self._text(call)} {{", "", "")
 
     def _end(self, tid: int, ts_ns: int, result: str, at: int = -1) -> None:
         """End a call, the innermost by default: others only where threads have several stacks."""
@@ -113,16 +113,14 @@ class UserCallLines:
             stack[at - 1].children_ns += duration_ns
         own = quantity.duration(max(0, duration_ns - call.children_ns))
         name = self._names[call.function]
-        text = f"}}{result}  /* {name} */" if call.printed else f"{self._text(call, ended=True)}{result}"
+        text = f"}}{result}  /* {name} */" if call.printed else f"{self._text(call)}{result}"
         self._line(tid, at, text, quantity.duration(duration_ns), own)
 
-    def _text(self, call: _Open, *, ended: bool) -> str:
+    def _text(self, call: _Open) -> str:
         prototype = self._prototypes[call.function]
         if prototype is None:
             return f"{self._names[call.function]}(...)"
         words, texts = call.words[:_WORDS], call.words[_WORDS : _WORDS + TEXTS]
-        if texts and not texts[0] and not ended:
-            texts[0] = None  # it may be in a page that could not be read yet
         recorded = Recorded(words, texts, call.words[_WORDS + TEXTS :], call.late, call.put, call.result)
         return f"{self._names[call.function]}({call_text(prototype, recorded)})"
 
