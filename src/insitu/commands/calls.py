@@ -32,6 +32,12 @@ PROPERTIES = Properties(
     program_option="--user",
     peer_options={
         "-l": "-f FUNC chooses functions",
+        "-e": "-f FUNC chooses functions; insitu events is for events",
+        "-F": "use -f FUNC",
+        "-N": "use -n FUNC",
+        "-D": "use --depth",
+        "-x": "use -f FUNC, with --binary FILE for those of a library",
+        "-S": "insitu syscalls shows system calls",
         "-P": "use -p",
         "--max-graph-depth": "use --depth",
         "--func-stack": "use --stack",
@@ -65,11 +71,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     kernel = args.graph or args.count or args.stack
-    if args.user is None and (args.library or args.binary or args.summary) and not kernel:
+    if args.user is None and (args.library or args.with_library or args.binary or args.summary) and not kernel:
         args.user = ""  # only functions of programs have these
     if args.user is not None:
         return run_user(args)
-    for option, given in (("--library", args.library), ("--binary", args.binary), ("-c", args.summary)):
+    user_only = (
+        ("--library", args.library),
+        ("--with-library", args.with_library),
+        ("--binary", args.binary),
+        ("-c", args.summary),
+    )
+    for option, given in user_only:
         if given:
             raise InsituError(f"{option} is for functions of programs, not of the kernel", status=2)
     if not (args.graph or args.function or args.count):
