@@ -317,6 +317,45 @@ def _migrations(checked: Checked) -> None:
     assert moves[-20:] == [(cpus[n % 2], cpus[1 - n % 2]) for n in range(20)], moves
 
 
+def _cpu_times() -> Counter[str]:
+    """Milliseconds since the boot that each CPU was busy, and stolen: proc_stat(5), in ticks of each part."""
+    lines = re.findall(r"^cpu(\d+) (.*)", Path("/proc/stat").read_text(), re.M)
+    tick_ms = 1000 // os.sysconf("SC_CLK_TCK")
+    found = Counter[str]()
+    for cpu, line in lines:
+        user, nice, system, _, _, irq, softirq, steal, *_ = (tick_ms * int(each) for each in line.split())
+        found[f"busy {cpu}"], found[f"steal {cpu}"] = user + nice + system + irq + softirq, steal
+    return found
+
+
+def _steal(checked: Checked) -> None:
+    spinning = [subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"]) for _ in range(3)]
+    cpu = min(os.sched_getaffinity(0))
+    for each in spinning:
+        os.sched_setaffinity(each.pid, [cpu])
+    before = _cpu_times()
+    try:
+        with checked.tracing("steal") as found:
+            begun = _cpu_times()
+            time.sleep(2.5)
+            least = _cpu_times()
+    finally:
+        for each in spinning:
+            each.kill()
+            each.wait()
+    most = _cpu_times()
+    rows = _rows(found, "steal")
+    parts = 5 * 1000 // os.sysconf("SC_CLK_TCK")  # each may be cut off
+    for name in most:
+        kind, on = name.split()
+        sum_ms = sum(row[f"{kind}_ns"] for row in rows if row["on"] == int(on)) / 1e6
+        assert least[name] - begun[name] - parts <= sum_ms <= most[name] - before[name] + parts, (name, sum_ms)
+    queue = [row for row in rows if row["on"] == cpu]
+    assert sum(row["waiting"] for row in queue) >= 1.5 * sum(row["samples"] for row in queue) > 0
+    never = not any(n for name, n in before.items() if name.startswith("steal"))
+    assert ("no steal since the boot" in checked.stderr) == never
+
+
 # Locks
 
 
@@ -646,6 +685,7 @@ CHECKS: dict[str, Callable[[Checked], None]] = {
     "cpudist": _cpudist,
     "wakeups": _wakeups,
     "migrations": _migrations,
+    "steal": _steal,
     "futexes": _futexes,
     "mutexes": _mutexes,
     "lockstat": _lockstat,
