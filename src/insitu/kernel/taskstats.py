@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 
-__all__ = ["KINDS", "Delays", "Ended", "EndNotices", "TaskStats", "offsets"]
+__all__ = ["KINDS", "Delays", "EndNotices", "Ended", "TaskStats", "offsets"]
 
 # What a task is delayed by, as struct taskstats (include/uapi/linux/taskstats.h) names it.
 KINDS = ("cpu", "blkio", "swapin", "freepages", "thrashing", "compact", "wpcopy", "irq")

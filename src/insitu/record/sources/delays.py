@@ -1,7 +1,7 @@
 """What delays processes (taskstats), each second, as rows of the table ``delay``, and in a whole run.
 
-Of a command, all processes that descend from it: most of a build's are gone before anybody could ask for them, so that
-the kernel gives notice of each thread that ends.
+Of a command, all processes that descend from it: most of a build's are gone before anybody could ask for them, so
+that the kernel gives notice of each thread that ends.
 """
 
 from __future__ import annotations
