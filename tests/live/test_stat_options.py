@@ -180,7 +180,7 @@ def test_repeated_without_an_end_each_run_is_shown_until_somebody_asks_to_stop(t
     shell = f'echo >>{runs}; if [ "$(wc -l <{runs})" = 3 ]; then kill -INT $PPID; exec sleep 3600; fi'
     done = run("-r", "0", "-e", "page-faults", "--", "sh", "-c", shell, check=False)
     assert done.returncode == 128 + signal.SIGTERM  # by which the command was ended, as it did not get the other one
-    assert done.stderr.count("page-faults") == 3 and "runs)" not in done.stderr
+    assert done.stderr.count("page-faults") == 3 and " runs):" not in done.stderr
     refused = run("-r", "0", "-a", check=False)
     assert refused.returncode == 2 and "-r repeats a command" in refused.stderr
 
