@@ -189,6 +189,7 @@ class Runtime:
         for reader in self._readers:
             reader.handle()
         output.flush()
+        self.symbols.open_files()
         if asked is not None and output.exit_status is None:
             output.exit_status = asked
         if output.exit_status is not None or (over and not self.has_more):
@@ -225,6 +226,7 @@ class Runtime:
         self._handle_all()
         self._take()
         self._handle_all()
+        self.symbols.open_files()
 
     def _handle_all(self) -> None:
         for reader in self._readers:
