@@ -27,6 +27,7 @@ __all__ = [
     "MAX_ROUNDS",
     "MAX_SCRATCH_BYTES",
     "MAX_WHILE_ROUNDS",
+    "MOST_COMPARED_STRUCT_BYTES",
     "PER_CPU",
     "SECOND",
     "SHORT_STRING_BYTES",
@@ -55,6 +56,7 @@ PAGE_BYTES = 4096
 MAX_SCRATCH_BYTES = 4 << 20  # of one program, on each CPU
 _CACHE_LINE = 64
 MAX_KEY_BYTES = 64 << 10
+MOST_COMPARED_STRUCT_BYTES = 2048
 SHORT_STRING_BYTES = 64
 """What a long string takes in a key if it fits, with its zero."""
 _LONG_STRING_BYTES = 128  # is the largest that is not long
