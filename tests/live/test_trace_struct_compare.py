@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import insitu
+from insitu.probe.source import ScriptError
 
 if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
@@ -26,9 +27,9 @@ int same(struct outer *a, struct outer *b)
 {
     int text = 1;
     for (int i = 0; i < 5; i++) text &= a->text[i] == b->text[i];
-    return a->tag == b->tag && a->number == b->number && inner(a->inner, b->inner) && inner(a->inner + 1, b->inner + 1)
-        && a->low == b->low && a->high == b->high && text && a->either.wide == b->either.wide && a->last == b->last
-        && a->end == b->end;
+    return a->tag == b->tag && a->number == b->number && inner(a->inner, b->inner)
+        && inner(a->inner + 1, b->inner + 1) && a->low == b->low && a->high == b->high && text
+        && a->either.wide == b->either.wide && a->last == b->last && a->end == b->end;
 }
 """
 )
@@ -58,3 +59,8 @@ def test_structs_are_equal_if_their_members_are_whatever_their_padding(tmp_path:
     ]
     assert {True, False} == set(expected)
     assert found == [(number, equal, not equal, equal) for number, equal in enumerate(expected, 1)]
+
+
+def test_large_structs_are_refused() -> None:
+    with pytest.raises(ScriptError, match="at most 2048 bytes, not of 4000"):
+        insitu.trace("struct large { char text[4000]; }; BEGIN { $p = (struct large *)0; print(*$p == *$p); }")
