@@ -12,7 +12,7 @@ from insitu.probe import ast
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.layout import SHORT_STRING_BYTES, MapLayout, is_long_string
 from insitu.probe.passes.check.dialect import is_key_of_parts
-from insitu.probe.types import is_scalar, stored_size
+from insitu.probe.types import String, Tuple, is_scalar, stored_size
 
 __all__ = ["at_key", "key_pointer", "names_of_whole_maps"]
 
@@ -63,19 +63,66 @@ def at_key(low: Lowering, node: ast.MapAccess, operation: _Operation) -> str:
     emit = low.emit
     number = low.layout.number(node.name)
     layout = low.layout.maps[number]
-    key = key_pointer(low, node, layout)
     if layout.short_keys < 0:
-        return operation(number, key)
-    short, long, end = emit.label(), emit.label(), emit.label()
-    emit.branch_if(emit.truth(_has_long_string(low, layout, key)), long, short)
+        return operation(number, key_pointer(low, node, layout))
+    short_key = low.temporary(_short_type(low, layout).size)
+    fits, short, long, end = (emit.label() for _ in range(4))
+    key = _short_key_first(low, node, layout, short_key, short) or key_pointer(low, node, layout)
+    emit.branch_if(emit.truth(_has_long_string(low, layout, key)), long, fits)
+    emit.block(fits)
+    _shorten(low, layout, key, short_key)
     results = []
-    for label, map_number in ((short, layout.short_keys), (long, number)):
+    for label, map_number, pointer in ((short, layout.short_keys, short_key), (long, number, key)):
         emit.block(label)
-        found = operation(map_number, _shortened(low, layout, key) if label == short else key)
+        found = operation(map_number, pointer)
         results.append((found, emit.block_name))
         emit.branch(end)
     emit.block(end)
     return emit.phi("i64", *results) if results[0][0] else ""
+
+
+def _short_type(low: Lowering, layout: MapLayout) -> Tuple:
+    kind = low.layout.maps[layout.short_keys].key
+    assert kind is not None
+    return kind
+
+
+def _short_key_first(low: Lowering, node: ast.MapAccess, layout: MapLayout, short_key: str, short: str) -> str | None:
+    """Of a key whose only long string is read from memory, try the short form, and if it fits, go to ``short``.
+
+    Else the long key is made: a pointer. None for other keys; nothing is done then.
+    """
+    assert layout.key is not None and node.key is not None
+    emit = low.emit
+    kinds, short_type = layout.key.elements, _short_type(low, layout)
+    longs = [index for index, kind in enumerate(kinds) if is_long_string(kind)]
+    if len(longs) != 1 or len(node.key) != len(kinds):
+        return None
+    (at,) = longs
+    find, held = low.rules.text_place(low, node.key[at]), node.key[at].type
+    if find is None or not isinstance(held, String) or held.capacity <= SHORT_STRING_BYTES:
+        return None
+    place, length = None, ""
+    for index, part in enumerate(node.key):
+        pointer = emit.offset(short_key, short_type.offset(index))
+        if index == at:
+            place = find()
+            emit.zero(pointer, SHORT_STRING_BYTES)
+            length = low.read_text(pointer, SHORT_STRING_BYTES, place)
+        else:
+            low.store(part, pointer, kinds[index])
+    assert place is not None
+    cut = emit.label()
+    emit.branch_if(emit.value(f"icmp slt i64 {length}, {SHORT_STRING_BYTES}"), short, cut)
+    emit.block(cut)
+    key = low.temporary(layout.key.size)
+    for index, kind in enumerate(kinds):
+        pointer = emit.offset(key, layout.key.offset(index))
+        if index == at:
+            low.read_string(pointer, stored_size(kind), place, held.capacity)
+        else:
+            low.copy(pointer, emit.offset(short_key, short_type.offset(index)), stored_size(kind))
+    return key
 
 
 def _has_long_string(low: Lowering, layout: MapLayout, key: str) -> str:
@@ -90,14 +137,11 @@ def _has_long_string(low: Lowering, layout: MapLayout, key: str) -> str:
     return found
 
 
-def _shortened(low: Lowering, layout: MapLayout, key: str) -> str:
-    """The short form of a key: a pointer."""
-    emit = low.emit
+def _shorten(low: Lowering, layout: MapLayout, key: str, short_key: str) -> None:
+    """Write the short form of a key."""
     assert layout.key is not None
-    short = low.layout.maps[layout.short_keys].key
-    assert short is not None
-    pointer = low.temporary(short.size)
-    for index, kind in enumerate(short.elements):
+    emit = low.emit
+    kind = _short_type(low, layout)
+    for index, part in enumerate(kind.elements):
         source = emit.offset(key, layout.key.offset(index))
-        low.copy(emit.offset(pointer, short.offset(index)), source, stored_size(kind))
-    return pointer
+        low.copy(emit.offset(short_key, kind.offset(index)), source, stored_size(part))
