@@ -10,6 +10,8 @@ import pytest
 import insitu
 from insitu.probe.source import ScriptError
 
+from .tracing import run_trace
+
 if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
 
@@ -59,6 +61,26 @@ def test_structs_are_equal_if_their_members_are_whatever_their_padding(tmp_path:
     ]
     assert {True, False} == set(expected)
     assert found == [(number, equal, not equal, equal) for number, equal in enumerate(expected, 1)]
+
+
+_DERIVED = """
+struct base { long first; int second; };
+struct derived : base { char third; };
+extern "C" __attribute__((noinline)) int work(derived *x, derived *y)
+{
+    __asm__ volatile("" :: "r"(x), "r"(y) : "memory");
+    return 0;
+}
+int main() { derived x = {}, y = {}; y.second = 3; return work(&x, &y) + work(&x, &x); }
+"""
+
+
+def test_what_a_cpp_class_inherits_is_compared_too(tmp_path: Path) -> None:
+    (tmp_path / "it.cc").write_text(_DERIVED)
+    subprocess.run(["g++", "-g", "-O1", "-o", tmp_path / "it", tmp_path / "it.cc"], check=True)
+    script = f"uprobe:{tmp_path}/it:work {{ print(*args.x == *args.y); }}"
+    done = run_trace("-e", script, "-c", str(tmp_path / "it"))
+    assert done.stdout.split() == ["false", "true"]
 
 
 def test_large_structs_are_refused() -> None:

@@ -152,15 +152,15 @@ def _used_bits(kind: Type) -> int:
 def _member_bits(kind: Type) -> int:
     """As _used_bits(), of a value in C's layout. All bits of a union are used."""
     kind = kind.resolve()
-    found = 0
     if isinstance(kind, Array):
         element = _member_bits(kind.element)
-        for index in range(kind.count):
-            found |= element << 8 * kind.element.size * index
-        return found
+        return sum(element << 8 * kind.element.size * index for index in range(kind.count))
     if not isinstance(kind, Record) or kind.tag != "struct":
         return (1 << 8 * kind.size) - 1
-    for field in kind.fields().values():
+    fields = kind.fields().values()
+    # What is in front of all members are the base classes of a C++ class.
+    found = (1 << 8 * min((field.offset for field in fields), default=kind.size)) - 1
+    for field in fields:
         bits = ((1 << field.bits) - 1) << field.shift if field.bits else _member_bits(field.type)
         found |= bits << 8 * field.offset
     return found
