@@ -202,6 +202,13 @@ class Runtime:
         (word,) = struct.unpack("<Q", self._exit_map.lookup(bytes(4)) or bytes(8))
         return word & 0xFF if word & EXIT_ASKED else None
 
+    def take_exit(self) -> int:
+        """The status that a program gave exit() since this was last asked; 0 for none."""
+        asked = self._exit_asked() or 0
+        if self._exit_map is not None:
+            self._exit_map.update(bytes(4), bytes(8))
+        return asked
+
     def finish(self, output: Output) -> None:
         """Silence the probes, run those named end, detach, and handle what is still in the rings.
 

@@ -15,6 +15,7 @@ from insitu.kernel.tracefs_owner import owner_name
 from insitu.probe.source import ScriptError, Source, Span
 from insitu.record.ftrace.event_fields import declared, event_at, field_kind, find_field, unknown_field
 from insitu.record.ftrace.filters import Filter, filter_at
+from insitu.record.ftrace.followed_threads import FOLLOWED_THREADS
 from insitu.record.ftrace.hist_fields import MOST_KEYS
 from insitu.record.ftrace.histogram_script import field_value, predicate
 from insitu.record.ftrace.tracepoints import write_checked
@@ -185,26 +186,24 @@ def _synthetic_field(field: Field) -> str:
     return f"u{8 * field.size} {field.name}"
 
 
-def latency_script(request: LatencyRequest, tids: Sequence[int] = ()) -> str:
+def latency_script(request: LatencyRequest, *, follows: bool = False) -> str:
     """A program that emits the same rows as ``request.label``.
 
-    ``tids``: only of these threads and those that they start; a key has to be a thread's id.
+    ``follows``: only of the threads in its map ``@target``, and those that they start; a key has to be a thread's id.
 
     :raises InsituError: without such a key, and for filters beyond the language.
     """
     first, second = (", ".join(field_value(pair[side]) for pair in request.keys) for side in (0, 1))
     lines = ["config = { max_map_keys = 131072; print_maps_on_exit = false }"]
     begins, ends = [], []
-    if tids:
+    if follows:
         key = next((pair for pair in request.keys if pair[1].name.endswith("pid")), None)
         if key is None:
             what = "latencies of single processes need a key that is a thread's id"
             raise InsituError(what, remedy="-a shows the latencies of the whole machine")
-        ours = f"({' || '.join(f'{{0}} == {tid}' for tid in tids)} || @of[(uint32){{0}}])"
-        fork = ours.format("args.parent_pid")
-        lines.append(f"tracepoint:sched:sched_process_fork /{fork}/ {{ @of[(uint32)args.child_pid] = 1; }}")
-        begins.append(ours.format(field_value(key[0])))
-        ends.append(ours.format(field_value(key[1])))
+        lines.append(FOLLOWED_THREADS)
+        begins.append(f"@target[(uint32){field_value(key[0])}]")
+        ends.append(f"@target[(uint32){field_value(key[1])}]")
     begins += [predicate(request.begin_if.tree)] if request.begin_if else []
     ends += [predicate(request.end_if.tree)] if request.end_if else []
     ends.append(f"@start[{second}]")

@@ -243,6 +243,7 @@ class ScriptHistogram(HistogramSource):
     def __init__(self, request: HistogramRequest, interval_s: float = 0) -> None:
         super().__init__(request, interval_s)
         self._probe = GeneratedSource()
+        self._roots: tuple[int, ...] = ()
 
     @property
     def fds(self) -> Sequence[int]:
@@ -251,13 +252,15 @@ class ScriptHistogram(HistogramSource):
 
     def open(self, target: Target) -> None:
         """Load the program."""
-        text = histogram_script(self._request, target.roots)
+        self._roots = target.roots
+        text = histogram_script(self._request, follows=bool(self._roots))
         self._probe.open_script(text, target, f"cannot count {self._request.event.name}")
 
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach it."""
         super().start(directory, start_ns)
         self._probe.start(None, start_ns)
+        self._probe.follow_threads(self._roots)
 
     def drain(self) -> int:
         """What the program reports, and its maps, if an interval is over."""
@@ -274,7 +277,7 @@ class ScriptHistogram(HistogramSource):
         maps = {
             layout.name: map_columns(layout, read_map(layout, runtime.loaded.maps[number]), text)[0]
             for number, layout in enumerate(runtime.compiled.layout.maps)
-            if layout.is_script_map
+            if layout.name in ("@hits", *(f"@v{n}" for n in range(len(self._request.values))))
         }
         # An event without an entry is lost in each of the maps.
         lost = sum(count for count, _ in self._probe.lost) // (1 + len(self._request.values))

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu.capabilities import links
-from insitu.kernel import procfs
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe.compile import Compiled
 from insitu.probe.providers.base import AttachPoint
@@ -278,9 +277,7 @@ class UserCallsSource(GeneratedSource):
             self.runtime.take_events = self._spool.append
         target = self._target
         assert target is not None
-        for pid in target.roots:
-            for tid in {pid, *procfs.threads(pid)}:
-                self.map("@target").update(struct.pack("<Q", tid), struct.pack("<Q", 1))
+        self.follow_threads(target.roots)
 
     @property
     def wait_s(self) -> float:
