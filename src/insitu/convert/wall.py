@@ -32,7 +32,7 @@ from insitu.syscalls.call_word import ABI_SHIFT, NUMBER_MASK, UNKNOWN, abis_of
 from insitu.syscalls.decode import call_name
 from insitu.syscalls.descriptors import open_on
 
-__all__ = ["SNAPSHOT", "WAITING", "WALL", "convert_source"]
+__all__ = ["SNAPSHOT", "TASK", "WAITING", "WALL", "convert_source"]
 
 U64 = NDArray[np.uint64]
 
@@ -87,8 +87,19 @@ _CAUSES: Final = (
     ("i/o queue", r"io_(p?getevents|uring_enter)"),
     ("ipc", r"msg(rcv|snd)|semop|semtimedop|mq_.*"),
 )
-# The words of keys and values; a stack is two, its id and its process. Of a task: its state, place and time on a CPU.
-_TASK_WORDS: Final = 9
+TASK: Final = (
+    *("word", "place"),
+    *("woken", "woken_times", "woken_ns"),
+    *("wait", "wait_by", "wait_times", "wait_ns"),
+    *("ran", "what", "object", "holder", "ip", "sp", "kind", "wait_place"),
+    *("cut", "cut_times", "cut_ns", "cut_ip", "cut_sp", "cut_place"),
+    *("waker_ip", "waker_sp", "waker_place"),
+)
+"""What the script keeps of a thread, each a u64: its state and since when, and where it went off the CPU; keys of
+``@wall`` with what was not added there yet, of time off the CPU from its wakeup on, of waits that were ended, and of
+time off the CPU from its preemption on; its time on a CPU; and its last interruptible wait, preemption and wakeup of
+another, by which the next is known to be the same. In the order of use: an element has several cache lines."""
+# The words of other keys and values; a stack is two, its id and its process.
 _PLACE: Final = ("what", "object", "holder", "kernel", "kernel_pid", "user", "user_pid", "sp")
 _SAMPLE: Final = ("tid", "usermode", "kernel", "kernel_pid", "user", "user_pid", "sp")
 
@@ -208,14 +219,22 @@ class _Wall:
         keys = self._maps.keys("@wall", ("who", "by"))
         values = self._maps.values("@wall", 2).tolist()
         for who, by, (count, ns) in zip(keys["who"].tolist(), keys["by"].tolist(), values, strict=True):
-            tid, state, number = who & _TID, who >> 24 & 7, who >> 32
-            self._add(tid, state, number, by & _TID, by >> 32, ns, count)
+            self._add_wait(who, by, ns, count)
+        for task in self._maps.values("@task", len(TASK)).tolist():
+            found = dict(zip(TASK, task, strict=True))
+            self._add_wait(found["wait"], found["wait_by"], found["wait_ns"], found["wait_times"])
+            for each in ("woken", "cut"):
+                self._add_wait(found[each], 0, found[f"{each}_ns"], found[f"{each}_times"])
+
+    def _add_wait(self, who: int, by: int, ns: int, count: int) -> None:
+        if who:
+            self._add(who & _TID, who >> 24 & 7, who >> 32, by & _TID, by >> 32, ns, count)
 
     def add_last_states(self) -> None:
         """Add the states that threads were in at the end."""
         sampled = set(self._maps.keys("@samples", _SAMPLE)["tid"].tolist())
         tids = self._maps.keys("@task", ("tid",))["tid"].tolist()
-        for tid, (word, number, ran, *_) in zip(tids, self._maps.values("@task", _TASK_WORDS).tolist(), strict=True):
+        for tid, (word, number, ran, *_) in zip(tids, self._maps.values("@task", len(TASK)).tolist(), strict=True):
             state, ns = word & 7, max(0, self._maps.end_ns - (word >> 3))
             if not tid or not word:
                 continue
