@@ -18,6 +18,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.off_cpu import already_waiting
 from insitu.convert.probe_source import decoded_events, stack_nodes
 from insitu.convert.sources import RawSource, raw_bytes
+from insitu.convert.wall_python import PYTHON_WAITS, divided, python_waits, with_python
 from insitu.convert.wall_stacks import Frames, faulted, waited_for, with_waker, without_ours, without_start
 from insitu.probe.layout import PER_CPU
 from insitu.probe.runtime.capture import MAPS, STACKS
@@ -73,6 +74,8 @@ _STATE: Final = {
     _WOKEN_THROTTLED: "throttled",
     _STARTED: "blocked",
 }
+# In these a thread is where it was when it was read.
+_WAITS: Final = frozenset({_BLOCKED, _WOKEN, _WOKEN_THROTTLED, _STARTED})
 _TID: Final = 0xFFFFFF
 _MAX_PATH: Final = 4096
 _STOPPED, _TRACED = 1 << 20, 1 << 21
@@ -179,13 +182,15 @@ class _Wall:
         self._rows: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
         self._known: dict[int, Frames] = {0: ()}
         self._stack_ids: dict[Frames, int] = {}
-        self._descriptions: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}
+        self._descriptions: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         stacks, waiting = source.directory / STACKS, source.directory / WAITING
         data = bytes(raw_bytes(stacks)[:]) if stacks.exists() else b""
         self._contents = StackContents.of([data], source.layout["stack_maps"])
         self._waiting: dict[int, tuple[int, str, int]] = {}
         if waiting.exists():
             self._waiting = _waiting_threads(bytes(raw_bytes(waiting)[:]))
+        read = source.directory / PYTHON_WAITS
+        self._python = python_waits(bytes(raw_bytes(read)[:])) if read.exists() else {}
         asleep = already_waiting(source, writer, addresses)
         self._asleep = dict(zip(asleep["tid"].tolist(), asleep["stack"].tolist(), strict=True))
         self._objects: dict[int, tuple[str, str]] = {}
@@ -261,23 +266,28 @@ class _Wall:
 
     def _add(self, tid: int, code: int, number: int, waker: int, woken: int, ns: int, count: int) -> None:
         """Add time in a state at a place; ``waker`` and the place ``woken`` that it was in ended it, 0 is neither."""
-        key = code, number, woken, tid if code == _STARTED else 0
-        if key not in self._descriptions:
-            self._descriptions[key] = self._described(
-                tid, code, self._places.get(number, _NOWHERE), self._places.get(woken)
-            )
-        *words, interrupt, stack = self._descriptions[key]
-        self._count((tid, *words, 0 if interrupt else waker, stack), ns, count)
+        seen = self._python.get(-tid if code == _STARTED else number) if code in _WAITS else None
+        seen = seen or [((), 1)]
+        weights = [times for _, times in seen]
+        parts = zip(seen, divided(ns, weights), divided(count, weights), strict=True)
+        for (python, _), part_ns, part in parts:
+            key = code, number, woken, tid if code == _STARTED else 0, python
+            if key not in self._descriptions:
+                self._descriptions[key] = self._described(
+                    tid, code, self._places.get(number, _NOWHERE), self._places.get(woken), python
+                )
+            *words, interrupt, stack = self._descriptions[key]
+            self._count((tid, *words, 0 if interrupt else waker, stack), part_ns, part)
 
-    def _described(self, tid: int, code: int, place: _Place, woken: _Place | None) -> tuple[Any, ...]:
+    def _described(self, tid: int, code: int, place: _Place, woken: _Place | None, python: Frames) -> tuple[Any, ...]:
         """State, cause, call, object and holder; whether an interrupt ended it, and the stack."""
         state = _STATE[code]
         cause = call = text = ""
         interrupt = False
-        frames: Frames = (*(frame._replace(kind=state) for frame in place.kernel), *place.user)
+        frames: Frames = (*(frame._replace(kind=state) for frame in place.kernel), *with_python(place.user, python))
         if code == _STARTED:
             cause, call, text = self._at_start(tid)
-            frames = self._frames(self._asleep.get(tid, 0))
+            frames = with_python(self._frames(self._asleep.get(tid, 0)), python)
         elif code == _BLOCKED:
             cause, call, text = self._blocked(place)
         label = " ".join(each for each in (call or cause or state, text) if each)
@@ -342,13 +352,10 @@ class _Wall:
             if not tid:
                 continue
             parts = found.get(tid, [("running", (Frame("[on a CPU, not sampled]", kind=KERNEL),), 0)])
-            whole, seen, given = sum(count for *_, count in parts), 0, 0
-            for state, frames, count in parts:
-                seen += count
-                share = ns * seen // whole - given if whole else ns  # rounded so that they add up to ns
-                given += share
-                stack = self._interned(frames)
-                self._count((tid, state, "", "", "", 0, 0, stack), share, count)
+            for (state, frames, count), share in zip(
+                parts, divided(ns, [each[2] or 1 for each in parts]), strict=True
+            ):
+                self._count((tid, state, "", "", "", 0, 0, self._interned(frames)), share, count)
 
     # Stacks
 

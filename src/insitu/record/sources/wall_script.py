@@ -15,7 +15,7 @@ from insitu.record.sources.syscalls_memory_script import indented
 from insitu.symbols.btf import Kind
 from insitu.symbols.kernel_btf import vmlinux
 
-__all__ = ["FILE", "FUTEX", "SAMPLE_HZ", "STARTED", "wall_text"]
+__all__ = ["BLOCKED", "FILE", "FUTEX", "SAMPLE_HZ", "STARTED", "wall_text"]
 
 SAMPLE_HZ: Final = 499
 # States of a thread. The converter (convert/wall.py) has their meanings.
