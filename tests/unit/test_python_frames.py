@@ -6,6 +6,7 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import CodeType
 
 import pytest
@@ -26,8 +27,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 def test_lines_of_instructions_are_those_that_the_interpreter_gives(module: str) -> None:
     file = __file__ if module == "test_python_frames" else __import__(module, fromlist=["x"]).__file__
     assert file
-    with open(file, encoding="utf-8") as source:
-        whole = compile(source.read(), file, "exec")
+    whole = compile(Path(file).read_bytes(), file, "exec")
     for code in _codes(whole):
         for at, (line, *_) in enumerate(code.co_positions()):
             assert line_at(code.co_linetable, code.co_firstlineno, 2 * at) == (line or 0)

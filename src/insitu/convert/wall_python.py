@@ -64,12 +64,7 @@ def with_python(user: Frames, python: Frames) -> Frames:
     """A user stack with the functions of Python in place of those of the interpreter that run them."""
     if not python:
         return user
-    ways = (
-        lambda frame: _EVALUATES.match(frame.function),
-        lambda frame: _INTERPRETER.match(frame.module.rpartition("/")[2]),
-    )
-    for way in ways:
-        at = next((at for at, frame in enumerate(user) if way(frame)), None)
-        if at is not None:
-            return (*user[:at], *python)
-    return (*user, *python)
+    evaluating = [at for at, frame in enumerate(user) if _EVALUATES.match(frame.function)]
+    inside = [at for at, frame in enumerate(user) if _INTERPRETER.match(frame.module.rpartition("/")[2])]
+    end = next(iter(evaluating or inside), len(user))
+    return (*user[:end], *python)

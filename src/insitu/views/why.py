@@ -198,7 +198,8 @@ def why_lines(session: Session, screen: Screen, *, limit: int = 20) -> Iterator[
         return
     names = ", ".join(sorted({wall.threads[utid][2] for utid in threads})[:4])
     count = f"{len(threads)} thread" + "s" * (len(threads) != 1)
-    yield [(f"Wall time of {names}: {duration(wall.total_ns)} in all, of {count}", "bold")]
+    longest = duration(max(sum(states.values()) for states in wall.by_thread.values()))
+    yield [(f"Wall time of {names}: {duration(wall.total_ns)} in all, of {count} in {longest}", "bold")]
     yield []
     yield from _verdict(wall, screen)
     yield []

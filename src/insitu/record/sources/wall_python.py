@@ -110,12 +110,14 @@ class PythonWaits:
                 self._counts[wait] += 1
 
     def _process_of(self, tid: int) -> int:
+        """The process of a thread, 0 if it has ended; those of all threads of the process are kept."""
         if tid not in self._process:
             if len(self._process) > _MOST_WAITS:
                 self._process.clear()
             try:
-                self._process[tid] = procfs.status(tid).pid
-            except OSError:  # it has ended
+                pid = procfs.status(tid).pid
+                self._process |= dict.fromkeys([tid, *procfs.threads(pid)], pid)
+            except OSError:
                 return 0
         return self._process[tid]
 
