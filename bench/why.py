@@ -100,7 +100,7 @@ def main() -> None:
         for number in range(_RUNS):
             alone.append(load.alone())
             session = Path(directory) / f"{number}.insitu"
-            record(Request(load.command()), [WallSource(), ProcessesSource()], session, default_table="wall")
+            record(Request(load.command()), [ProcessesSource(), WallSource()], session, default_table="wall")
             recorded.append(load.figures())
             lost += finish(session).lost
         rate = statistics.median(switches / seconds for seconds, _, switches in alone)

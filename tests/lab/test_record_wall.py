@@ -41,7 +41,7 @@ from insitu.record.sources.wall import WallSource
 with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
     for name, whole in (("command", False), ("machine", True)):
         session = Path(f"/run/{name}.insitu")
-        record(Request(command=(sys.argv[1],), whole_system=whole), [WallSource(), ProcessesSource()], session)
+        record(Request(command=(sys.argv[1],), whole_system=whole), [ProcessesSource(), WallSource()], session)
         archive.add(session, session.name)
 """
 

@@ -80,6 +80,21 @@ def test_tuples_are_assigned_in_place_too() -> None:
     assert sorted(insitu.trace(script).wait().maps["@a"].rows()) == [(1, [6, 9]), (2, [3, 4])]
 
 
+def test_an_element_is_written_to_where_it_is() -> None:
+    script = """BEGIN {
+        @a[1] = (5, "hello", 7); @n[3] = 4;
+        with ($x : @a[1]) { $x.0 = 9; $x.2 += 5; $x.1 = "bye"; } else { @wrong = 1; }
+        with ($y : @a[2]) { @wrong = 2; } else { @missing = 1; }
+        with ($n : @n[3]) { $n = $n * 10; }
+        for ($i : 0..100) { with ($n : @n[3]) { $n += $i; } }
+        with ($n : @n[3]) { exit(); return; } else { @wrong = 3; }
+    }"""
+    found = insitu.trace(script).wait().maps
+    assert found["@a"].rows() == [(1, ["9", "bye", "12"])]
+    assert found["@n"].rows() == [(3, 4 * 10 + sum(range(100)))]
+    assert found["@missing"].item() == 1 and "@wrong" not in found
+
+
 def test_what_arguments_lead_to_is_read_without_helpers_where_the_script_asks_for_it() -> None:
     script = """config = { direct_reads = 1; }
         rawtracepoint:sched_process_exec /pid == cpid/ {

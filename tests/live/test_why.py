@@ -245,3 +245,51 @@ def test_many_threads_of_one_name_are_one_row_and_a_pipe_has_short_lines(tmp_pat
         [str(number), "threads", name]
     ]
     assert max(map(len, report.splitlines())) <= 100
+
+
+_PYTHON = """
+import os, sys, threading, time
+def handler(pipe):
+    while os.read(pipe, 1): pass
+def long_nap(): time.sleep(0.3)
+def short_nap(): time.sleep(0.1)
+def sender(pipe):
+    for _ in range(6):
+        short_nap(); long_nap(); os.write(pipe, b"x")
+r, w = os.pipe()
+threads = [threading.Thread(target=handler, args=(r,)), threading.Thread(target=sender, args=(w,))]
+for each in threads: each.start()
+threads[1].join(); os.close(w); threads[0].join()
+"""
+
+
+def test_threads_of_python_are_blocked_in_python_functions(tmp_path: Path) -> None:
+    program, output = tmp_path / "app.py", tmp_path / "why.insitu"
+    program.write_text(_PYTHON)
+    subprocess.run([*_WHY, "-q", "-o", output, "--", sys.executable, program], check=True)
+    shown = json.loads(subprocess.run([*_WHY, "--json", output], check=True, capture_output=True).stdout)
+    ns: dict[tuple[str, str], int] = defaultdict(int)
+    for cause in shown["causes"]:
+        ns[cause["cause"], cause["place"]] += cause["ns"]
+    whole = sum(ns.values())
+    asleep = sum(each for (cause, _), each in ns.items() if cause == "sleep")
+    # Divided by samples, 20 a second: three quarters are spent in one of the two.
+    assert abs(ns["sleep", "long_nap() app.py:5"] - 0.75 * asleep) <= 0.1 * asleep
+    assert abs(ns["sleep", "short_nap() app.py:6"] - 0.25 * asleep) <= 0.1 * asleep
+    assert ns["pipe", "handler() app.py:4"] >= 0.2 * whole
+    folded: Any = subprocess.run(
+        [sys.executable, "-m", "insitu", "report", "--folded", output], check=True, capture_output=True, text=True
+    ).stdout
+    assert "Thread.run;sender;long_nap;" in folded
+
+
+def test_a_thread_of_python_that_slept_before_is_in_its_function(tmp_path: Path) -> None:
+    program, output = tmp_path / "app.py", tmp_path / "why.insitu"
+    program.write_text("import sys\ndef waits():\n    sys.stdin.buffer.raw.read(1)\nprint(flush=True)\nwaits()\n")
+    with subprocess.Popen([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asleep:
+        assert asleep.stdout is not None and asleep.stdout.readline()
+        wait_until(lambda: scheduling(asleep.pid).state == "S")
+        words = [*_WHY, "-d", "1", "-o", output, str(asleep.pid)]
+        report = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        asleep.kill()
+    assert "in waits() app.py:3" in report

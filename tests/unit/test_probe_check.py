@@ -143,6 +143,25 @@ def test_a_constant_exit_status_is_one_that_a_process_can_have(status: str) -> N
         checked(f"BEGIN {{ exit({status}); }}", "300")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('with ($x : @a[1]) { $x.1 = "longer"; }', "this element is string[4]: string[7] does not fit"),
+        ("with ($x : @a[1]) { $x = (1, 2); }", "this element is (int64, string[4]): (int64, int64) does not fit"),
+        ("with ($x : @a[1]) { } $x.0 = 1;", "$x is out of scope"),
+        ("$t = (1, 2); $t.0 = 3;", "only members of tuples that are elements of maps can be assigned to"),
+        ("$t.0 = 3;", "unknown variable $t"),
+        ("with ($x : @a) { }", "with takes an element of a map, such as @map[key]"),
+        ("with ($x : @c[1]) { }", "@c holds count: it has no element to assign to"),
+        ("with ($x : @no[1]) { }", "undefined map: @no"),
+    ],
+)
+def test_what_is_assigned_to_an_element_in_place_has_to_fit(text: str, message: str) -> None:
+    with pytest.raises(ScriptError) as caught:
+        checked(f'BEGIN {{ @a[1] = (5, "abc"); @c[1] = count(); {text} }}')
+    assert message in str(caught.value)
+
+
 @pytest.mark.parametrize("value", ["@b", "{ @b }", "{ let $y = 1; @b }"])
 def test_a_map_of_histograms_is_not_copied_to_a_variable(value: str) -> None:
     with pytest.raises(ScriptError, match="@b holds hist: it cannot be copied"):

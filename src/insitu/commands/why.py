@@ -67,7 +67,11 @@ def run(args: argparse.Namespace) -> int:
     request = Request(command, pids, args.all, seconds)
     path = Path(args.output)
     outcome, manifest = recorded(
-        request, [WallSource(), ProcessesSource()], path, quiet=args.quiet, default_table="wall"
+        request,
+        [ProcessesSource(), WallSource()],  # time is accounted from the start of its source on: the last to start
+        path,
+        quiet=args.quiet,
+        default_table="wall",
     )
     if manifest and not args.quiet:
         _print(args, path)

@@ -18,6 +18,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.off_cpu import already_waiting
 from insitu.convert.probe_source import decoded_events, stack_nodes
 from insitu.convert.sources import RawSource, raw_bytes
+from insitu.convert.wall_python import PYTHON_WAITS, divided, python_waits, with_python
 from insitu.convert.wall_stacks import Frames, faulted, waited_for, with_waker, without_ours, without_start
 from insitu.probe.layout import PER_CPU
 from insitu.probe.runtime.capture import MAPS, STACKS
@@ -32,7 +33,7 @@ from insitu.syscalls.call_word import ABI_SHIFT, NUMBER_MASK, UNKNOWN, abis_of
 from insitu.syscalls.decode import call_name
 from insitu.syscalls.descriptors import open_on
 
-__all__ = ["SNAPSHOT", "WAITING", "WALL", "convert_source"]
+__all__ = ["SNAPSHOT", "TASK", "WAITING", "WALL", "convert_source"]
 
 U64 = NDArray[np.uint64]
 
@@ -73,6 +74,8 @@ _STATE: Final = {
     _WOKEN_THROTTLED: "throttled",
     _STARTED: "blocked",
 }
+# In these a thread is where it was when it was read.
+_WAITS: Final = frozenset({_BLOCKED, _WOKEN, _WOKEN_THROTTLED, _STARTED})
 _TID: Final = 0xFFFFFF
 _MAX_PATH: Final = 4096
 _STOPPED, _TRACED = 1 << 20, 1 << 21
@@ -87,8 +90,19 @@ _CAUSES: Final = (
     ("i/o queue", r"io_(p?getevents|uring_enter)"),
     ("ipc", r"msg(rcv|snd)|semop|semtimedop|mq_.*"),
 )
-# The words of keys and values; a stack is two, its id and its process. Of a task: its state, place and time on a CPU.
-_TASK_WORDS: Final = 9
+TASK: Final = (
+    *("word", "place"),
+    *("woken", "woken_times", "woken_ns"),
+    *("wait", "wait_by", "wait_times", "wait_ns"),
+    *("ran", "what", "object", "holder", "ip", "sp", "kind", "wait_place"),
+    *("cut", "cut_times", "cut_ns", "cut_ip", "cut_sp", "cut_place"),
+    *("waker_ip", "waker_sp", "waker_place"),
+)
+"""What the script keeps of a thread, each a u64: its state and since when, and where it went off the CPU; keys of
+``@wall`` with what was not added there yet, of time off the CPU from its wakeup on, of waits that were ended, and of
+time off the CPU from its preemption on; its time on a CPU; and its last interruptible wait, preemption and wakeup of
+another, by which the next is known to be the same. In the order of use: an element has several cache lines."""
+# The words of other keys and values; a stack is two, its id and its process.
 _PLACE: Final = ("what", "object", "holder", "kernel", "kernel_pid", "user", "user_pid", "sp")
 _SAMPLE: Final = ("tid", "usermode", "kernel", "kernel_pid", "user", "user_pid", "sp")
 
@@ -168,13 +182,15 @@ class _Wall:
         self._rows: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
         self._known: dict[int, Frames] = {0: ()}
         self._stack_ids: dict[Frames, int] = {}
-        self._descriptions: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}
+        self._descriptions: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         stacks, waiting = source.directory / STACKS, source.directory / WAITING
         data = bytes(raw_bytes(stacks)[:]) if stacks.exists() else b""
         self._contents = StackContents.of([data], source.layout["stack_maps"])
         self._waiting: dict[int, tuple[int, str, int]] = {}
         if waiting.exists():
             self._waiting = _waiting_threads(bytes(raw_bytes(waiting)[:]))
+        read = source.directory / PYTHON_WAITS
+        self._python = python_waits(bytes(raw_bytes(read)[:])) if read.exists() else {}
         asleep = already_waiting(source, writer, addresses)
         self._asleep = dict(zip(asleep["tid"].tolist(), asleep["stack"].tolist(), strict=True))
         self._objects: dict[int, tuple[str, str]] = {}
@@ -208,14 +224,22 @@ class _Wall:
         keys = self._maps.keys("@wall", ("who", "by"))
         values = self._maps.values("@wall", 2).tolist()
         for who, by, (count, ns) in zip(keys["who"].tolist(), keys["by"].tolist(), values, strict=True):
-            tid, state, number = who & _TID, who >> 24 & 7, who >> 32
-            self._add(tid, state, number, by & _TID, by >> 32, ns, count)
+            self._add_wait(who, by, ns, count)
+        for task in self._maps.values("@task", len(TASK)).tolist():
+            found = dict(zip(TASK, task, strict=True))
+            self._add_wait(found["wait"], found["wait_by"], found["wait_ns"], found["wait_times"])
+            for each in ("woken", "cut"):
+                self._add_wait(found[each], 0, found[f"{each}_ns"], found[f"{each}_times"])
+
+    def _add_wait(self, who: int, by: int, ns: int, count: int) -> None:
+        if who:
+            self._add(who & _TID, who >> 24 & 7, who >> 32, by & _TID, by >> 32, ns, count)
 
     def add_last_states(self) -> None:
         """Add the states that threads were in at the end."""
         sampled = set(self._maps.keys("@samples", _SAMPLE)["tid"].tolist())
         tids = self._maps.keys("@task", ("tid",))["tid"].tolist()
-        for tid, (word, number, ran, *_) in zip(tids, self._maps.values("@task", _TASK_WORDS).tolist(), strict=True):
+        for tid, (word, number, ran, *_) in zip(tids, self._maps.values("@task", len(TASK)).tolist(), strict=True):
             state, ns = word & 7, max(0, self._maps.end_ns - (word >> 3))
             if not tid or not word:
                 continue
@@ -242,23 +266,28 @@ class _Wall:
 
     def _add(self, tid: int, code: int, number: int, waker: int, woken: int, ns: int, count: int) -> None:
         """Add time in a state at a place; ``waker`` and the place ``woken`` that it was in ended it, 0 is neither."""
-        key = code, number, woken, tid if code == _STARTED else 0
-        if key not in self._descriptions:
-            self._descriptions[key] = self._described(
-                tid, code, self._places.get(number, _NOWHERE), self._places.get(woken)
-            )
-        *words, interrupt, stack = self._descriptions[key]
-        self._count((tid, *words, 0 if interrupt else waker, stack), ns, count)
+        seen = self._python.get(-tid if code == _STARTED else number) if code in _WAITS else None
+        seen = seen or [((), 1)]
+        weights = [times for _, times in seen]
+        parts = zip(seen, divided(ns, weights), divided(count, weights), strict=True)
+        for (python, _), part_ns, part in parts:
+            key = code, number, woken, tid if code == _STARTED else 0, python
+            if key not in self._descriptions:
+                self._descriptions[key] = self._described(
+                    tid, code, self._places.get(number, _NOWHERE), self._places.get(woken), python
+                )
+            *words, interrupt, stack = self._descriptions[key]
+            self._count((tid, *words, 0 if interrupt else waker, stack), part_ns, part)
 
-    def _described(self, tid: int, code: int, place: _Place, woken: _Place | None) -> tuple[Any, ...]:
+    def _described(self, tid: int, code: int, place: _Place, woken: _Place | None, python: Frames) -> tuple[Any, ...]:
         """State, cause, call, object and holder; whether an interrupt ended it, and the stack."""
         state = _STATE[code]
         cause = call = text = ""
         interrupt = False
-        frames: Frames = (*(frame._replace(kind=state) for frame in place.kernel), *place.user)
+        frames: Frames = (*(frame._replace(kind=state) for frame in place.kernel), *with_python(place.user, python))
         if code == _STARTED:
             cause, call, text = self._at_start(tid)
-            frames = self._frames(self._asleep.get(tid, 0))
+            frames = with_python(self._frames(self._asleep.get(tid, 0)), python)
         elif code == _BLOCKED:
             cause, call, text = self._blocked(place)
         label = " ".join(each for each in (call or cause or state, text) if each)
@@ -323,13 +352,10 @@ class _Wall:
             if not tid:
                 continue
             parts = found.get(tid, [("running", (Frame("[on a CPU, not sampled]", kind=KERNEL),), 0)])
-            whole, seen, given = sum(count for *_, count in parts), 0, 0
-            for state, frames, count in parts:
-                seen += count
-                share = ns * seen // whole - given if whole else ns  # rounded so that they add up to ns
-                given += share
-                stack = self._interned(frames)
-                self._count((tid, state, "", "", "", 0, 0, stack), share, count)
+            for (state, frames, count), share in zip(
+                parts, divided(ns, [each[2] or 1 for each in parts]), strict=True
+            ):
+                self._count((tid, state, "", "", "", 0, 0, self._interned(frames)), share, count)
 
     # Stacks
 

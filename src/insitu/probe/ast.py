@@ -59,6 +59,7 @@ __all__ = [
     "Unroll",
     "Variable",
     "While",
+    "With",
     "child_names",
     "levels",
     "replace_children",
@@ -272,6 +273,15 @@ class For(Statement):
     iterable: MapAccess | Range
     body: Block
     shared: list[str] = field(default_factory=list)
+
+
+class With(Statement):
+    """``with ($x : @map[key]) { } else { }``: in the body $x is the map's element itself."""
+
+    variable: Variable
+    element: MapAccess
+    body: Block
+    otherwise: Block | None
 
 
 class Part(Statement):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.session.weighted_stacks import Selection
-from insitu.symbols.frame import KERNEL, WAKER, Frame
+from insitu.symbols.frame import KERNEL, PYTHON, WAKER, Frame
 from insitu.views.hints import hints
 from insitu.views.quantity import duration, rest
 from insitu.views.table import Column, Table
@@ -30,6 +30,7 @@ _MOST_SENTENCES: Final = 6
 _PIPE_WIDTH: Final = 100
 """Of the sentences, where nothing else limits them."""
 _LIBRARIES: Final = re.compile(r"(lib(c|m|pthread|stdc\+\+|gcc_s)|ld-linux.*|ld)[-.\d]*\.so|\[vdso\]|libc\.so|\[")
+_PYTHON_LIBRARY: Final = re.compile(r"/lib(64)?/python3[.\d]*/|^<frozen ")
 _COLUMNS: Final = ("user", "kernel", "running", "runnable", "throttled")
 
 
@@ -106,6 +107,10 @@ class _Wall:
 
 def _place(frames: Sequence[Frame]) -> str:
     """The innermost function of the program itself, else of a library, with file and line; "" without user code."""
+    python = [frame for frame in frames if frame.kind == PYTHON and frame.file]
+    for frame in [each for each in python if not _PYTHON_LIBRARY.search(each.file)] or python:
+        call = frame.function if frame.function.startswith("<") else f"{frame.function}()"
+        return f"{call} {frame.file.rpartition('/')[2]}" + (f":{frame.line}" if frame.line else "")
     known = [frame for frame in frames if frame.symbolized and not frame.module.startswith("[") and frame.module]
     own = [frame for frame in known if not _LIBRARIES.match(frame.module.rpartition("/")[2])]
     for frame in own or known:
@@ -193,7 +198,8 @@ def why_lines(session: Session, screen: Screen, *, limit: int = 20) -> Iterator[
         return
     names = ", ".join(sorted({wall.threads[utid][2] for utid in threads})[:4])
     count = f"{len(threads)} thread" + "s" * (len(threads) != 1)
-    yield [(f"Wall time of {names}: {duration(wall.total_ns)} in all, of {count}", "bold")]
+    longest = duration(max(sum(states.values()) for states in wall.by_thread.values()))
+    yield [(f"Wall time of {names}: {duration(wall.total_ns)} in all, of {count} in {longest}", "bold")]
     yield []
     yield from _verdict(wall, screen)
     yield []

@@ -50,6 +50,8 @@ class StatementParser(DefinitionParser):
             return ast.Unroll(start.to(body.span), count, body)
         if word == "for":
             return self._for()
+        if word == "with" and self._peek().text == "(":
+            return self._with()
         if word in ("break", "continue", "return"):
             self._advance()
             value = None
@@ -94,6 +96,23 @@ class StatementParser(DefinitionParser):
         body = self._block()
         return ast.For(start.to(body.span), variable, iterable, body)
 
+    def _with(self) -> ast.With:
+        start = self._advance().span
+        with self.nested():
+            self._expect("(")
+            if self.token.kind != "variable":
+                raise self.unexpected("a variable, as in: with ($x : @map[key])")
+            token = self._advance()
+            self._expect(":")
+            element = self.expression()
+            self._expect(")")
+            if not isinstance(element, ast.MapAccess) or element.key is None:
+                raise self.error("with takes an element of a map, such as @map[key]", element.span)
+            body = self._block()
+            otherwise = self._block() if self._accept("else") else None
+            whole = start.to((otherwise or body).span)
+            return ast.With(whole, ast.Variable(token.span, token.text), element, body, otherwise)
+
     def _let(self) -> ast.Let:
         start = self._advance().span
         if self.token.kind != "variable":
@@ -109,7 +128,8 @@ class StatementParser(DefinitionParser):
             return self._discarded()
         target = self.expression()
         if self.token.text in _ASSIGNMENTS and self.token.kind == "operator":
-            if not isinstance(target, ast.Variable | ast.MapAccess):
+            of_element = isinstance(target, ast.Member) and isinstance(target.object, ast.Variable)
+            if not isinstance(target, ast.Variable | ast.MapAccess) and not of_element:
                 raise self.error("only $variables and @maps can be assigned to", target.span)
             operator = _ASSIGNMENTS[self._advance().text]
             value = self.expression()

@@ -62,6 +62,8 @@ SAME_THROUGHOUT = frozenset(
         Helper.GET_CURRENT_PID_TGID,
         Helper.GET_CURRENT_UID_GID,
         Helper.GET_CURRENT_TASK,
+        Helper.GET_CURRENT_TASK_BTF,
+        Helper.TASK_PT_REGS,
         Helper.GET_SMP_PROCESSOR_ID,
         Helper.GET_NUMA_NODE_ID,
         Helper.GET_CURRENT_CGROUP_ID,

@@ -29,6 +29,7 @@ __all__ = [
     "count_lost",
     "count_lost_if",
     "delete",
+    "element",
     "find",
     "lookup",
     "lost_key_cell",
@@ -238,6 +239,25 @@ def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None], *, a
             emit.store("1", emit.offset(pointer, size))
         else:
             at_key(low, node, replace)
+
+
+def element(low: Lowering, node: ast.MapAccess, there: Callable[[str], None], missing: Callable[[], None]) -> None:
+    """Call ``there`` with a pointer to the element of an access, or ``missing``: code for either case."""
+    emit = low.emit
+    number, layout = _map(low, node)
+    with low.temporaries():
+        pointer = lookup(low, number, key_pointer(low, node, layout))
+    no, yes, end = emit.label(), emit.label(), emit.label()
+    emit.branch_if(emit.is_null(pointer), no, yes)
+    emit.block(yes)
+    there(pointer)
+    if not emit.terminated:
+        emit.branch(end)
+    emit.block(no)
+    missing()
+    if not emit.terminated:
+        emit.branch(end)
+    emit.block(end)
 
 
 def step(low: Lowering, node: ast.MapAccess, delta: int, *, postfix: bool, used: bool) -> str:

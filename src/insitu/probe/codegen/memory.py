@@ -12,7 +12,7 @@ from insitu.probe.passes.check.members import is_args
 from insitu.probe.providers.arguments import Argument, ContextField, ContextSlot, DataLocation, Operand, UserStack
 from insitu.probe.types import Array, Field, Pointer, Space, Tuple, Type, is_scalar, memory_size, stored_size
 
-__all__ = ["PLACES", "STORES", "VALUES", "argument_value", "element_index", "load_field"]
+__all__ = ["PLACES", "STORES", "VALUES", "argument_value", "element_index", "load_field", "tuple_element"]
 
 
 # The probe's arguments
@@ -98,7 +98,7 @@ def _member_value(low: Lowering, node: ast.Member) -> str:
     held = node.object.type
     if isinstance(held, Tuple):
         with low.temporaries():
-            return low.emit.load(_element(low, node, held))
+            return low.emit.load(tuple_element(low, node))
     field = low.field(node)
     place = _record_place(low, node.object)
     size, signed = scalar_layout(field.type)
@@ -130,7 +130,10 @@ def element_index(low: Lowering, node: ast.Member | ast.Index, held: Tuple) -> i
     return int(node.name) if node.name.isdigit() else (held.names or ()).index(node.name)
 
 
-def _element(low: Lowering, node: ast.Member | ast.Index, held: Tuple) -> str:
+def tuple_element(low: Lowering, node: ast.Member | ast.Index) -> str:
+    """A pointer to the element of a tuple that ``.0``, ``.name`` or ``[0]`` means."""
+    held = node.object.type
+    assert isinstance(held, Tuple)
     return low.emit.offset(low.local(node.object), held.offset(element_index(low, node, held)))
 
 
@@ -164,7 +167,7 @@ def _member_place(low: Lowering, node: ast.Member) -> Place:
     if is_args(node.object):
         return _argument_place(low, _argument(low, node.name))
     if isinstance(node.object.type, Tuple):
-        return Local(_element(low, node, node.object.type))
+        return Local(tuple_element(low, node))
     return _moved(low, _record_place(low, node.object), str(low.field(node).offset))
 
 
@@ -172,7 +175,7 @@ def _index_place(low: Lowering, node: ast.Index) -> Place:
     held = node.object.type
     assert held is not None and node.type is not None
     if isinstance(held, Tuple):
-        return Local(_element(low, node, held))
+        return Local(tuple_element(low, node))
     if isinstance(held, Pointer):
         place: Place = Remote(low.value(node.object), held.space)
         size = memory_size(low.structures.target(held)) or 1

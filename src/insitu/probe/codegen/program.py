@@ -54,7 +54,7 @@ class ClauseLowering:
         self._shared: frozenset[str] = frozenset()
         self._walked: frozenset[str] = frozenset()
         self._depths: list[int] = []  # tail calls up to each part
-        branches = (ast.If, ast.Ternary, ast.For, ast.While)
+        branches = (ast.If, ast.Ternary, ast.For, ast.While, ast.With)
         count = sum(isinstance(node, branches) for node in ast.walk(clause.probe.body))
         self._has_many_branches = count > _MANY_BRANCHES
 

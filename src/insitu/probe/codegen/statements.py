@@ -9,6 +9,8 @@ from insitu.probe.aggregations import Aggregation
 from insitu.probe.codegen import maps
 from insitu.probe.codegen.aggregations import update
 from insitu.probe.codegen.lowering import Local, Lowered, Lowering, Place, PlaceOf, Value
+from insitu.probe.codegen.memory import tuple_element
+from insitu.probe.passes.scopes import plain_name
 from insitu.probe.types import VOID, String, is_scalar
 
 __all__ = ["PLACES", "STATEMENTS", "VALUES"]
@@ -18,11 +20,13 @@ def _assign(low: Lowering, node: ast.Assign) -> None:
     with low.temporaries():
         if isinstance(node.target, ast.MapAccess):
             _assign_map(low, node, node.target)
-        elif isinstance(node.target, ast.Variable):
-            value = node.value
-            if node.operator:
-                value = _compound(node)
-            _assign_variable(low, node.target, value)
+        else:
+            value = _compound(node) if node.operator else node.value
+            if isinstance(node.target, ast.Variable):
+                _assign_variable(low, node.target, value)
+            else:
+                assert isinstance(node.target, ast.Member) and node.target.type is not None
+                low.store(value, tuple_element(low, node.target), node.target.type)
 
 
 def _compound(node: ast.Assign) -> ast.Expression:
@@ -64,6 +68,24 @@ def _let(low: Lowering, node: ast.Let) -> None:
             _assign_variable(low, node.variable, node.value)
     elif node.variable.name in low.variable_types:
         low.clear(node.variable)
+
+
+def _with(low: Lowering, node: ast.With) -> None:
+    name = node.variable.name
+    loops = (each for each in ast.walk(node.body) if isinstance(each, ast.For | ast.While | ast.Part))
+    if any(name in loop.shared for loop in loops):
+        raise low.error(f"{plain_name(name)} is an element of a map: loops inside of with cannot use it", node)
+
+    def there(pointer: str) -> None:
+        low.variables[name] = pointer
+        low.statement(node.body)
+        del low.variables[name]
+
+    def missing() -> None:
+        if node.otherwise is not None:
+            low.statement(node.otherwise)
+
+    maps.element(low, node.element, there, missing)
 
 
 def _block(low: Lowering, node: ast.Block) -> None:
@@ -122,6 +144,7 @@ PLACES: Mapping[type[ast.Expression], PlaceOf] = {ast.FunctionCall: _function_pl
 STATEMENTS: Mapping[type[ast.Statement], Lowered] = {
     ast.Assign: _assign,
     ast.Let: _let,
+    ast.With: _with,
     ast.Block: _block,
     ast.Jump: _jump,
 }

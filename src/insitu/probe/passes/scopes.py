@@ -121,6 +121,13 @@ class _Resolver:
             with self._block():
                 self._declare(node.variable)
                 self._statements(node.body)
+        elif isinstance(node, ast.With):
+            self._visit(node.element)
+            with self._block():
+                self._declare(node.variable)
+                self._statements(node.body)
+            if node.otherwise is not None:
+                self._visit(node.otherwise)
         elif isinstance(node, ast.While | ast.Unroll):
             self._visit(node.condition if isinstance(node, ast.While) else node.count)
             if isinstance(node, ast.While):

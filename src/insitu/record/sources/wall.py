@@ -20,6 +20,7 @@ from insitu.probe.runtime.map_records import map_records
 from insitu.record.source import Target
 from insitu.record.sources.generated import GeneratedSource
 from insitu.record.sources.syscalls_targets import TargetMaps
+from insitu.record.sources.wall_python import PythonWaits
 from insitu.record.sources.wall_script import FILE, FUTEX, STARTED, wall_text
 from insitu.syscalls.decode import call_name
 from insitu.syscalls.descriptors import descriptor_arguments
@@ -46,7 +47,6 @@ class WallSource(GeneratedSource):
     """The accounting of a target's threads, those of its children included; convert/wall.py has its converter."""
 
     id = "wall"
-    wait_s = 1.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,6 +54,12 @@ class WallSource(GeneratedSource):
         self._directory: Path | None = None
         self._kinds: dict[int, int] = {}
         self._next_s = 0.0
+        self._python: PythonWaits | None = None
+
+    @property
+    def wait_s(self) -> float:
+        """A second, or less where blocked threads of Python are read."""
+        return min(1.0, self._python.wait_s if self._python else 1.0)
 
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
@@ -84,6 +90,7 @@ class WallSource(GeneratedSource):
             maps.set("@launched", target.launched.pid)
         if directory is not None:
             self._directory = directory
+            self._python = PythonWaits(self.map("@task"))
             asleep = self._sleepers(asleep, within_s=_LOOKED_UP_WITHIN_S)
             with os.fdopen(new_file(directory / SLEEPING), "wb") as file:
                 file.writelines(packed(each.thread) for each in asleep.values())
@@ -114,11 +121,15 @@ class WallSource(GeneratedSource):
     def drain(self) -> int:
         """Once a second or less often, keep what the maps hold now: all there is if the recorder is killed."""
         written = super().drain()
+        if self._python:
+            self._python.read()
         now_s = time.monotonic()
         if self._directory is not None and now_s >= self._next_s:
             found = struct.pack("<q", time.clock_gettime_ns(time.CLOCK_MONOTONIC))
             found += map_records(self.runtime.compiled.layout, self.runtime.loaded.maps)
             write_whole(self._directory / SNAPSHOT, found)
+            if self._python:
+                self._python.write(self._directory)
             took_s = time.monotonic() - now_s
             self._next_s = now_s + max(1.0, _SNAPSHOT_SHARE * took_s)
         return written
@@ -126,6 +137,8 @@ class WallSource(GeneratedSource):
     def stop(self, end_ns: int) -> None:
         """End the accounting for all threads at once, then detach and write what the maps hold."""
         TargetMaps(self.map).set("@until", end_ns)
+        if self._directory is not None and self._python:
+            self._python.write(self._directory)
         super().stop(end_ns)
 
     def layout(self) -> Any:

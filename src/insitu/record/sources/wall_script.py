@@ -1,7 +1,7 @@
 """The script that accounts the wall time of threads: added up in maps, nothing is sent for a switch.
 
-A thread's word in ``@task`` is the time of its last change of state, above the state. When that ends, its time is
-added X
+A thread's word in ``@task`` is the time of its last change of state, above the state. When that state ends, its time
+is added to what the thread has spent in it at the same place before.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from insitu.convert.wall import TASK
 from insitu.record.sources.syscalls_call_script import identified
 from insitu.record.sources.syscalls_memory_script import indented
 from insitu.symbols.btf import Kind
 from insitu.symbols.kernel_btf import vmlinux
 
-__all__ = ["FILE", "FUTEX", "SAMPLE_HZ", "STARTED", "wall_text"]
+__all__ = ["BLOCKED", "FILE", "FUTEX", "SAMPLE_HZ", "STARTED", "wall_text"]
 
 SAMPLE_HZ: Final = 499
 # States of a thread. The converter (convert/wall.py) has their meanings.
@@ -30,36 +31,45 @@ _SCRIPT: Final = """
 config = { max_map_keys = 65536; print_maps_on_exit = false; missing_probes = warn;
     assign_in_place = true; direct_reads = true; }
 let @task = hash(%(threads)d);
-let @last_ready = hash(%(threads)d);
-let @last_waker = hash(%(threads)d);
-let @wall = percpuhash(%(waits)d);
+let @last_waker = lruhash(%(threads)d);
+let @wall = hash(%(waits)d);
 let @samples = percpuhash(65536);
 
 rawtracepoint:sched_switch {
     $now = nsecs(monotonic);
     if ($now > @until) { return; }
     $next = (uint32)args.next.pid;
-    $was = @task[$next];
-    if ($was.0 != 0) {
-        $state = ($was.0 & 7) == %(started)d ? (uint64)%(preempted)d : $was.0 & 7;
-        @wall[(uint64)$next | $state << 24 | $was.1 << 32, (uint64)0] = stats($now - ($was.0 >> 3));
-        @task[$next] = ($now << 3 | %(running)d, %(kept)s);
+    with ($task : @task[$next]) {
+        if ($task.word != 0) {
+            $state = ($task.word & 7) == %(started)d ? (uint64)%(preempted)d : $task.word & 7;
+            $who = (uint64)$next | $state << 24 | $task.place << 32;
+            $ns = $now - ($task.word >> 3);
+            if ($state == %(preempted)d || $state == %(throttled)d) {
+%(cut_counted)s
+            } else {
+%(woken_counted)s
+            }
+            $task.word = $now << 3 | %(running)d;
+        }
     }
     $prev = (uint32)args.prev.pid;
-    $was = @task[$prev];
-    if ($was.0 != 0 || (@whole != 0 && $prev != 0 && pid != @self)) {
-        $ran = $was.2 + ($was.0 != 0 ? $now - ($was.0 >> 3) : (uint64)0);
+    if (@whole != 0 && $prev != 0 && pid != @self && !has_key(@task, $prev)) { @task[$prev] = %(new)s; }
+    with ($task : @task[$prev]) {
+        if ($task.word == 0 && (@whole == 0 || $prev == 0)) { return; }
+        $ran = $task.ran + ($task.word != 0 ? $now - ($task.word >> 3) : (uint64)0);
         $left = (uint64)args.prev_state & 0xdfff;  // without TASK_FREEZABLE
         if ($left & 0x80) {  // TASK_DEAD
+%(woken_added)s
+%(wait_added)s
+%(cut_added)s
             @cpu[$prev] = sum($ran);
             delete(@task[$prev]);
-            delete(@last_ready[$prev]);
-            delete(@last_waker[$prev]);
             return;
         }
         $what = (uint64)0xfff;
         $object = (uint64)0;
         $holder = (uint64)0;
+        $kind = (uint64)0;
         $inode = (struct inode *)0;
         $file = (struct file *)0;
         $sp = (uint64)user_regs.sp;
@@ -69,22 +79,22 @@ rawtracepoint:sched_switch {
         $ready = (uint64)(args.preempt || $left == 0);
         if (@whole != 0 && args.prev.flags & %(kernel_thread)d) { $sp = (uint64)0; }
         // Stacks take long. Where the last wait was the same call from the same place, and interruptible too, they
-        // are the same; of one that is preempted, those of the call that it is in are taken once.
+        // are the same; of one that is preempted, those of the call that it is in are taken once, and in user code
+        // those of the same frame and some hundred bytes of code.
         if ($ready) {
             $word = $now << 3 | (%(throttled_prev)s ? (uint64)%(throttled)d : (uint64)%(preempted)d);
-            $last = @last_ready[$prev];
-            if ($last.0 == $ip && $last.1 == $sp) { $id = $last.2; }
+            if ($task.cut_ip >> 8 == $ip >> 8 && $task.cut_sp == $sp) { $id = $task.cut_place; }
         } else {
             if ($sp != 0) {
 %(identified)s
                 $what = $key;
-                $kind = @kind[$key];
+                $kind = $task.ip == $ip && $task.what == $key ? $task.kind : @kind[$key];
                 $first = (uint64)user_regs.%(first)s;
                 if ($kind == %(futex)d) {
                     $object = $first;
                     // pthread_mutex_t has its owner 8 bytes after the word that is waited for.
                     $owner = (uint64)*(uint32 *)uptr($first + 8);
-                    if ($owner != 0 && @task[$owner].0 != 0) { $holder = $owner; }
+                    if ($owner != 0) { with ($other : @task[$owner]) { if ($other.word != 0) { $holder = $owner; } } }
                 } else if ($kind == %(file)d) {
                     $files = args.prev.files.fdt.fd;
                     $file = $files[(uint32)$first];
@@ -93,8 +103,8 @@ rawtracepoint:sched_switch {
                 }
             }
             $what = $what | ($left & 0xc) << 18;  // stopped, traced
-            if ($left == 1 && $was.3 == $what && $was.4 == $object && $was.5 == $holder && $was.6 == $ip
-                && $was.7 == $sp) { $id = $was.8; }
+            if ($left == 1 && $task.what == $what && $task.object == $object && $task.holder == $holder
+                && $task.ip == $ip && $task.sp == $sp) { $id = $task.wait_place; }
         }
         $key_object = $object;
         if ($id == 0) {
@@ -113,21 +123,31 @@ rawtracepoint:sched_switch {
 %(copied)s
             $place = ($what, $object, $holder, kstack(32), $user, $sp);
 %(numbered)s
-            if ($ready) { @last_ready[$prev] = ($ip, $sp, $id); }
+            if ($ready) {
+                $task.cut_ip = $ip;
+                $task.cut_sp = $sp;
+                $task.cut_place = $id;
+            } else if ($left == 1) {
+                $task.kind = $kind;
+                $task.what = $what;
+                $task.object = $key_object;
+                $task.holder = $holder;
+                $task.ip = $ip;
+                $task.sp = $sp;
+                $task.wait_place = $id;
+            }
         }
-        if ($ready || $left != 1) {
-            @task[$prev] = ($word, $id, $ran, %(kept_wait)s);
-        } else {
-            @task[$prev] = ($word, $id, $ran, $what, $key_object, $holder, $ip, $sp, $id);
-        }
+        $task.word = $word;
+        $task.place = $id;
+        $task.ran = $ran;
     }
 }
 
 rawtracepoint:sched_waking {
     $who = (uint32)args.p.pid;
-    $was = @task[$who];
-    $state = $was.0 & 7;
-    if ($state == %(blocked)d || $state == %(started)d) {
+    with ($task : @task[$who]) {
+        $state = $task.word & 7;
+        if ($state != %(blocked)d && $state != %(started)d) { return; }
         $now = nsecs(monotonic);
         if ($now > @until) { return; }
         $sp = (uint64)user_regs.sp;
@@ -135,23 +155,53 @@ rawtracepoint:sched_waking {
         // Interrupts use a separate stack. No pointer may be shifted, but what memory holds may.
         $context = (uint64)ctx;
         $interrupt = *(uint64 *)kptr(&$context) >> 14 != (uint64)curtask.stack >> 14;
-        $last = @last_waker[tid];
-        $id = $last.2;
-        if ($interrupt || $last.0 != $ip || $last.1 != $sp || $id == 0) {
-            if (curtask.flags & %(kernel_thread)d) { $sp = (uint64)0; }
-            $user = ustack(64);
-%(copied)s
-            $place = ((uint64)0xfff, (uint64)0, (uint64)0, kstack(32), $user, $sp);
-%(numbered)s
-            @last_waker[tid] = ($ip, (uint64)user_regs.sp, $interrupt ? (uint64)0 : $id);
+        $id = (uint64)0;
+        if (!$interrupt) {
+            with ($waker : @task[tid]) {
+                if ($waker.waker_ip == $ip && $waker.waker_sp == $sp) { $id = $waker.waker_place; }
+            } else {
+                with ($last : @last_waker[tid]) { if ($last.0 == $ip && $last.1 == $sp) { $id = $last.2; } }
+            }
         }
-        @wall[(uint64)$who | $state << 24 | $was.1 << 32, (uint64)tid | $id << 32] = stats($now - ($was.0 >> 3));
-        @task[$who] = ($now << 3 | (%(throttled_woken)s ? (uint64)%(woken_throttled)d : (uint64)%(woken)d), %(kept)s);
+        if ($id == 0) {
+            $in_user = (curtask.flags & %(kernel_thread)d) != 0 ? (uint64)0 : $sp;
+            $user = @nowhere;  // what an interrupt has interrupted woke nobody
+            if (!$interrupt) {
+                $user = ustack(64);
+%(copied_waker)s
+            }
+            $place = ((uint64)0xfff, (uint64)0, (uint64)0, kstack(32), $user, $interrupt ? (uint64)0 : $in_user);
+%(numbered)s
+            if (!$interrupt) {
+                with ($waker : @task[tid]) {
+                    $waker.waker_ip = $ip;
+                    $waker.waker_sp = $sp;
+                    $waker.waker_place = $id;
+                } else {
+                    @last_waker[tid] = ($ip, $sp, $id);
+                }
+            }
+        }
+        $waited = (uint64)$who | $state << 24 | $task.place << 32;
+        $by = (uint64)tid | $id << 32;
+        $ns = $now - ($task.word >> 3);
+        if ($task.wait == $waited && $task.wait_by == $by) {
+            $task.wait_times += 1;
+            $task.wait_ns += $ns;
+        } else {
+%(wait_added)s
+            $task.wait = $waited;
+            $task.wait_by = $by;
+            $task.wait_times = (uint64)1;
+            $task.wait_ns = $ns;
+        }
+        $task.word = $now << 3 | (%(throttled_woken)s ? (uint64)%(woken_throttled)d : (uint64)%(woken)d);
     }
 }
 
 profile:hz:%(hz)d {
-    if (@task[tid].0 != 0) {
+    with ($task : @task[tid]) {
+        if ($task.word == 0) { return; }
         $user = ustack(64);
         $sp = (uint64)0;
         if (!usermode) {
@@ -163,19 +213,26 @@ profile:hz:%(hz)d {
 }
 
 rawtracepoint:sched_process_fork {
-    if (@task[tid].0 != 0 || (@whole != 0 && pid != @self)) {
+    $counts = (uint64)(@whole != 0 && pid != @self);
+    with ($task : @task[tid]) { if ($task.word != 0) { $counts = (uint64)1; } }
+    if ($counts) {
         $child = (uint32)args.child.pid;
         $place = ((uint64)0xfff, (uint64)0, (uint64)0, kstack(32), ustack(64), (uint64)0);
 %(numbered)s
-        @task[$child] = (nsecs(monotonic) << 3 | %(woken)d, $id, %(nothing)s);
+        @task[$child] = %(new)s;
+        with ($task : @task[$child]) {
+            $task.word = nsecs(monotonic) << 3 | %(woken)d;
+            $task.place = $id;
+        }
     }
 }
 
 rawtracepoint:sched_process_exec {
     $old = (uint32)args.old_pid;
-    if (tid == @launched && @task[tid].0 == 0) {
-        @task[tid] = (nsecs(monotonic) << 3 | %(running)d, (uint64)0, %(nothing)s);
-    } else if ($old != tid && @task[$old].0 != 0) {
+    if (tid == @launched && @task[tid].word == 0) {
+        @task[tid] = %(new)s;
+        with ($task : @task[tid]) { $task.word = nsecs(monotonic) << 3 | %(running)d; }
+    } else if ($old != tid && @task[$old].word != 0) {
         @task[tid] = @task[$old];
         delete(@task[$old]);
     }
@@ -183,11 +240,32 @@ rawtracepoint:sched_process_exec {
 
 // What is written from outside only, so that the script has its types.
 BEGIN {
-    @task[(uint32)0] = ((uint64)0, (uint64)0, %(nothing)s);
+    @task[(uint32)0] = %(new)s;
     @kind[(uint64)0] = (uint64)0; @given[(uint32)0] = (uint64)0;
+    if (@until != 0) { @nowhere = ustack(64); }  // never
     @until = (uint64)0; @whole = (uint64)0; @self = (uint64)0; @launched = (uint64)0; @copies = (uint64)0;
 }
 """
+
+# What a thread has waited for again and again is added up in its own element, and here when it waits otherwise.
+_ADDED: Final = """if ($task.KIND != 0) {
+    with ($wall : @wall[$task.KIND, BY]) {
+        $wall.0 += $task.KIND_times;
+        $wall.1 += $task.KIND_ns;
+    } else {
+        @wall[$task.KIND, BY] = ($task.KIND_times, $task.KIND_ns);
+    }
+}"""
+
+_COUNTED: Final = """if ($task.KIND == $who) {
+    $task.KIND_times += 1;
+    $task.KIND_ns += $ns;
+} else {
+    ADDED
+    $task.KIND = $who;
+    $task.KIND_times = (uint64)1;
+    $task.KIND_ns = $ns;
+}"""
 
 # A user stack whose callers frame pointers may not show is copied once, where it is first seen.
 _COPIED: Final = """if ($sp != 0 && @copied[$user, $sp] == 0 && @copies > 0) {
@@ -203,6 +281,15 @@ if ($id == 0) {
     @numbers[$place] = $id;
     @places[$id] = $place;
 }"""
+
+
+def _added(kind: str, by: str = "(uint64)0") -> str:
+    return "\n".join(indented(_ADDED.replace("KIND", kind).replace("BY", by).splitlines()))
+
+
+def _counted(kind: str) -> str:
+    text = _COUNTED.replace("    ADDED", _added(kind)).replace("KIND", kind)
+    return "\n".join(indented(text.splitlines()))
 
 
 def wall_text(threads: int) -> str:
@@ -234,9 +321,13 @@ def wall_text(threads: int) -> str:
         "ip": _IP,
         "throttled_prev": throttled.format("args.prev"),
         "throttled_woken": throttled.format("args.p"),
-        "kept": ", ".join(f"$was.{n}" for n in range(1, 9)),
-        "kept_wait": ", ".join(f"$was.{n}" for n in range(3, 9)),
-        "nothing": ", ".join(["(uint64)0"] * 7),
+        "new": "(" + ", ".join(f"{name}=(uint64)0" for name in TASK) + ")",
+        "woken_added": _added("woken"),
+        "cut_added": _added("cut"),
+        "wait_added": _added("wait", "$task.wait_by"),
+        "woken_counted": _counted("woken"),
+        "cut_counted": _counted("cut"),
+        "copied_waker": "\n".join(indented(_COPIED.replace("$sp", "$in_user").splitlines())),
         "identified": "\n".join(indented(identified(f"user_regs.{_NUMBER}"))),
         "copied": "\n".join(indented(_COPIED.splitlines())),
         "numbered": "\n".join(indented(_NUMBERED.splitlines())),

@@ -121,6 +121,7 @@ class Checker:
         self._variables: dict[int, dict[str, Type]] = {}
         self.changes = 0  # of the types of maps, keys and variables, to see whether a walk made any
         self.loop_depth = 0
+        self.elements: list[str] = []  # variables that are elements of maps, of the blocks around the current node
         self.option_names: set[str] = set()  # those that getopt() looks up
         names = [(point.name, point.function) for clause in clauses for point in clause.points]
         lengths = [[len(text.encode("utf-8", "surrogateescape")) for text in name] for name in names] or [[0, 0]]

@@ -20,6 +20,7 @@ from insitu.probe.types import (
     Integer,
     Space,
     String,
+    Tuple,
     Type,
     Unknown,
     is_scalar,
@@ -51,7 +52,11 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
         value = widened(value)
         checker.set_value(entry, checker.unified(entry.value, value, node.value, node.target.name))
         node.target.type = entry.value
+    elif isinstance(node.target, ast.Member):
+        _assign_member(checker, node, node.target, value)
     elif isinstance(node.target, ast.Variable):
+        if node.target.name in checker.elements:
+            _check_element(checker, node.target, value, node.value)
         if isinstance(value, Aggregation):
             _refuse_copy(checker, value, node.value)
             raise checker.error(f"{value}() has to be assigned to a map", node.value)
@@ -60,6 +65,23 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
         checker.bind(node.target, value, node.value)
     if node.operator and not is_scalar(value):
         raise checker.error(f"{node.operator}= needs a number, not {value}", node.value)
+
+
+def _assign_member(checker: Checker, node: ast.Assign, target: ast.Member, value: Type) -> None:
+    """``$x.0 = value``, of a tuple that is an element of a map."""
+    assert isinstance(target.object, ast.Variable)
+    if target.object.name not in checker.elements or not isinstance(checker.infer(target.object), Tuple | Unknown):
+        message = "only members of tuples that are elements of maps can be assigned to"
+        raise checker.error(message, target, remedy="with ($x : @map[key]) { $x.0 = value; }")
+    checker.infer(target)
+    _check_element(checker, target, value, node.value)
+
+
+def _check_element(checker: Checker, target: ast.Variable | ast.Member, value: Type, node: ast.Expression) -> None:
+    """What is assigned in place has to fit into what is there."""
+    held = checker.infer(target)
+    if not isinstance(held, Unknown) and unify(held, value) != held:
+        raise checker.error(f"this element is {held}: {value} does not fit", node)
 
 
 def _check_aggregation(checker: Checker, value: Aggregation, node: ast.Expression) -> None:
@@ -143,6 +165,21 @@ def _for(checker: Checker, node: ast.For) -> None:
     _loop(checker, node.body)
 
 
+def _with(checker: Checker, node: ast.With) -> None:
+    entry = checker.map_entry(node.element)
+    value = checker.assigned(node.element, entry.value)
+    if isinstance(value, Aggregation):
+        raise checker.error(f"{node.element.name} holds {value}: it has no element to assign to", node.element)
+    node.element.type = value
+    if not isinstance(value, Unknown):
+        checker.bind(node.variable, value, node.variable)
+    checker.elements.append(node.variable.name)
+    checker.statement(node.body)
+    checker.elements.pop()
+    if node.otherwise is not None:
+        checker.statement(node.otherwise)
+
+
 def _jump(checker: Checker, node: ast.Jump) -> None:
     if node.keyword != "return" and not checker.loop_depth:
         raise checker.error(f"{node.keyword} outside a loop", node)
@@ -181,5 +218,6 @@ STATEMENTS: Mapping[type[ast.Statement], Callable[[Checker, Any], None]] = {
     ast.While: _while,
     ast.Unroll: _unroll,
     ast.For: _for,
+    ast.With: _with,
     ast.Jump: _jump,
 }
