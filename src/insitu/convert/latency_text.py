@@ -35,7 +35,8 @@ class Section(NamedTuple):
 class Measured(NamedTuple):
     """One measurement: of osnoise a period, of timerlat an expiry of its timer, of hwlat a window with a gap.
 
-    ``context``: "irq" or "thread" of timerlat, "inner" or "outer" of hwlat. What a tracer does not say is None.
+    ``context``: "irq", "thread" or "user-ret" (the return to a thread of user space, Linux 6.5) of timerlat, "inner"
+    or "outer" of hwlat. What a tracer does not say is None.
     """
 
     ts_ns: int

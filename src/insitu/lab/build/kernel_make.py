@@ -79,10 +79,12 @@ def configure(source: Path, objects: Path, asked: Path) -> str:
 def compile_kernel(source: Path, objects: Path, jobs: int, log: Path, report: Report) -> None:
     """Build the boot image and vmlinux in ``objects``; make's whole output goes to the file ``log``.
 
+    There are no modules, but their target lists the kernel's symbols, for those that are built against it.
+
     ``report`` is called every 15 s with the number of files compiled. However this ends, no compiler is left running;
     a later call resumes the build. Raises InsituError with the first error in make's output.
     """
-    command = ["nice", *_command(source, objects), f"-j{jobs}", host_architecture().make_target]
+    command = ["nice", *_command(source, objects), f"-j{jobs}", "modules", host_architecture().make_target]
     # In its own process group, so that Ctrl-C does not reach make: this process stops it and all its compilers.
     process = subprocess.Popen(
         command,

@@ -100,7 +100,7 @@ def _user(kind: str, place: str, words: list[str]) -> list[str]:
             scope = code.scope(address)
             parameters = [each.name for each in scope.variables if each.is_parameter]
             wanted = [name for word in words for name in (parameters if word == "*" else [word])]
-            if code.in_memory(scope, [re.split(r"->|\.", each)[0] for each in wanted]):
+            if code.in_memory(scope, [re.split(r"\W", each)[0] for each in wanted]):
                 address = code.after_prologue(address)
         bodies.append(f"{code.path}:{code.offset(address):#x} {_joined(_arguments(code, address, wanted))}")
     return bodies
@@ -114,7 +114,7 @@ def _arguments(code: UserCode, address: int, words: list[str]) -> list[tuple[str
             continue
         scope = code.scope(address)
         if word != "*":
-            given.append((re.sub(r"->|\.", "_", word), code.argument(scope, address, word)))
+            given.append((re.sub(r"\W+", "_", word).strip("_"), code.argument(scope, address, word)))
             continue
         for variable in scope.variables:
             with contextlib.suppress(InsituError):
@@ -136,11 +136,7 @@ def _returned(code: UserCode, address: int, word: str) -> tuple[str, str]:
 
 
 def _lines_of_kernel(code: UserCode, place: str, words: list[str]) -> list[str]:
-    bodies = []
-    for address in code.places(place):
-        function, start = code.around(address)
-        bodies.append(f"{function}+{address - start:#x} {_joined(_arguments(code, address, words))}")
-    return bodies
+    return [f"{code.kernel_place(each)} {_joined(_arguments(code, each, words))}" for each in code.places(place)]
 
 
 def _of_kernel(kind: str, place: str, words: list[str]) -> str:

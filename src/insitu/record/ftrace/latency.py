@@ -32,7 +32,7 @@ LATENCY: Final = register(
             Column("ts_ns", "timestamp", "of a section, the end of the recording"),
             Column("cpu", "cpu", "-1: unknown"),
             Column("tracer", "enum", "`irqsoff`, `wakeup_rt`, `osnoise`, `timerlat` ..."),
-            Column("context", "enum", "of timerlat `irq` or `thread`, of hwlat `inner` or `outer`"),
+            Column("context", "enum", "of timerlat `irq`, `thread` or `user-ret`, of hwlat `inner` or `outer`"),
             Column("latency_ns", "duration", "of osnoise, the longest single noise of the period"),
             Column("runtime_ns", "duration", "of osnoise: how long it measured", nullable=True),
             Column("noise_ns", "duration", "of osnoise: how much of that others had the CPU", nullable=True),
