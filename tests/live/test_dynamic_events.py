@@ -78,7 +78,7 @@ def test_local_variables_at_a_line_are_those_that_the_program_prints_there(direc
 def test_a_static_variable_is_fetched_from_its_own_memory(directory: Path) -> None:
     program = directory / "plain"
     code = UserCode(str(program))
-    (address,) = code.places(f"work.c:{PRINTED}")
+    ((address, _),) = code.places(f"work.c:{PRINTED}")
     assert "total" not in [each.name for each in code.scope(address).variables]  # of the file, not the function
 
 

@@ -56,7 +56,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_inner_variables_hide_outer_ones_in_their_block_only(program: Path) -> None:
     code = UserCode(str(program))
-    (inner,), (outer,) = code.places(f"walk.c:{INNER}"), code.places(f"walk.c:{OUTER}")
+    ((inner, _),), ((outer, _),) = code.places(f"walk.c:{INNER}"), code.places(f"walk.c:{OUTER}")
     types = {each.name: each.type.name for each in code.scope(inner).variables}
     assert types == {
         "head": "list",
@@ -83,7 +83,8 @@ def test_lines_of_a_function_count_from_the_line_that_declares_it(program: Path)
     assert code.scope(code.function("walk")).line == declared
     assert code.places(f"walk+{OUTER - declared}") == code.places(f"walk.c:{OUTER}")
     assert code.places(f"walk:{OUTER - declared}") == code.places(f"walk.c:{OUTER}")
-    assert code.places("walk+0x4") == [code.function("walk") + 4]
+    assert code.places("walk+0x4") == [(code.function("walk") + 4, None)]
+    assert code.places("walk+0") == [(code.function("walk"), None)]
     file, lines = code.lines("walk")
     assert file == str(program.parent / "walk.c")
     assert [each.number for each in lines if each.text.strip() == "sum += name[0];"] == [OUTER]
@@ -93,7 +94,7 @@ def test_members_are_where_the_compiler_put_them(program: Path) -> None:
     code = UserCode(str(program))
     printed = subprocess.run([program], capture_output=True, text=True).stdout.split()
     offsets = dict(zip(printed[::2], map(int, printed[1::2]), strict=True))
-    (address,) = code.places(f"walk.c:{OUTER}")
+    ((address, _),) = code.places(f"walk.c:{OUTER}")
     scope = code.scope(address)
     pointer = code.argument(scope, address, "head").partition(":")[0]
     assert code.argument(scope, address, "head->id") == f"+0({pointer}):s64"
@@ -133,7 +134,7 @@ def test_members_are_where_the_compiler_put_them(program: Path) -> None:
 )
 def test_what_there_is_not_is_an_error_that_says_what_there_is(program: Path, text: str, message: str) -> None:
     code = UserCode(str(program))
-    (address,) = code.places(f"walk.c:{OUTER}")
+    ((address, _),) = code.places(f"walk.c:{OUTER}")
     with pytest.raises(InsituError) as raised:
         code.argument(code.scope(address), address, text)
     assert re.search(message, "; ".join((raised.value.message, raised.value.remedy)))
@@ -156,8 +157,8 @@ def test_functions_of_cplusplus_have_their_qualified_names(tmp_path: Path) -> No
     code = UserCode(str(tmp_path / "k"))
     symbols = subprocess.run(["nm", tmp_path / "k"], capture_output=True, text=True).stdout
     addresses = {line.split()[-1]: int(line[:16], 16) for line in symbols.splitlines() if line[:1] == "0"}
-    assert code.places("ns::once") == [addresses["_ZN2ns4onceEi"]]
-    assert code.places("ns::K::method") == [addresses["_ZN2ns1K6methodEi"]]
+    assert code.places("ns::once") == [(addresses["_ZN2ns4onceEi"], None)]
+    assert code.places("ns::K::method") == [(addresses["_ZN2ns1K6methodEi"], None)]
     scope = code.scope(code.function("ns::K::method"))
     assert [each.name for each in scope.variables] == ["this", "count"]
     with pytest.raises(InsituError, match=r"ambiguous.*ns::twice\((int|long)\), ns::twice\((int|long)\)"):
@@ -174,7 +175,7 @@ def test_a_line_of_the_kernel_is_an_offset_in_its_function(program: Path, monkey
     code = UserCode(str(program))
     notes.write_bytes(b"GNU\0" + bytes.fromhex(code.elf.build_id))
     (found,) = definitions(f"kprobe:walk.c:{OUTER} sum head->id", Tracefs(-1), vmlinux=str(program))
-    (address,) = code.places(f"walk.c:{OUTER}")
+    ((address, _),) = code.places(f"walk.c:{OUTER}")
     scope, offset = code.scope(address), address - code.function("walk")
     arguments = f"sum={code.argument(scope, address, 'sum')} head_id={code.argument(scope, address, 'head->id')}"
     assert found.text == f"p:{found.group}/{found.name} walk+{offset:#x} {arguments}"

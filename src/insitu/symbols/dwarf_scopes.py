@@ -61,11 +61,14 @@ class Scopes:
         self._sections = Sections(elf)
         self._readers: dict[int, _Reader] = {}
 
-    def at(self, address: int) -> Scope | None:
-        """The scope at a virtual address; None where there is no function with debug information."""
+    def at(self, address: int, depth: int | None = None) -> Scope | None:
+        """The scope at a virtual address; None where there is no function with debug information.
+
+        ``depth``: of what is inlined there, only that many functions, from the outermost on.
+        """
         for unit in self._units_of(address):
             with contextlib.suppress(CorruptDwarfError):
-                found = self._reader(unit).scope(address)
+                found = self._reader(unit).scope(address, depth)
                 if found is not None:
                     return found
         return None
@@ -143,16 +146,16 @@ class _Reader:
         functions = [entry for entry in below if entry.tag == _SUBPROGRAM]
         return [(first, end, entry) for entry in functions for first, end in self._values.extents(entry) or ()]
 
-    def scope(self, address: int) -> Scope | None:
+    def scope(self, address: int, depth: int | None) -> Scope | None:
         """The scope at an address that may be in this unit."""
         top = self._values.top
         if top is None or not self._has(top, address, unknown=True):
             return None
         # One function inside of another comes after it.
         holding = [entry for first, end, entry in self._functions if first <= address < end]
-        return self._scope(holding[-1], address) if holding else None
+        return self._scope(holding[-1], address, depth) if holding else None
 
-    def _scope(self, function: Entry, address: int) -> Scope:
+    def _scope(self, function: Entry, address: int, depth: int | None) -> Scope:
         names = [self._values.name(function)]
         found: dict[str, Variable] = {}
         outside = 0  # depth of a block that the address is not in
@@ -165,7 +168,9 @@ class _Reader:
                 if variable is not None:
                     found.pop(variable.name, None)
                     found[variable.name] = variable
-            elif entry.tag == _SUBPROGRAM or not self._has(entry, address):
+                continue
+            is_deeper = entry.tag == _INLINED and len(names) - 1 == depth
+            if entry.tag == _SUBPROGRAM or is_deeper or not self._has(entry, address):
                 outside = entry.depth
             elif entry.tag == _INLINED:
                 names.append(self._values.name(entry))

@@ -26,7 +26,7 @@ from insitu.kernel.trace_instance import owner_name
 from insitu.kernel.tracefs import Tracefs
 from insitu.record.ftrace.event_fields import field_kind, find_field
 from insitu.record.ftrace.tracepoints import last_error
-from insitu.record.ftrace.user_code import UserCode, kernel_code
+from insitu.record.ftrace.user_code import Place, UserCode, kernel_code
 from insitu.symbols.btf_type import Type
 
 __all__ = ["Definition", "DynamicEvents", "definitions"]
@@ -95,24 +95,26 @@ def _user(kind: str, place: str, words: list[str]) -> list[str]:
         return [f"{code.path}:{code.offset(address):#x} {_joined(given)}"]
     bodies = []
     for found in code.places(at):
-        address, wanted = found, words
+        address, wanted = found.address, words
         if code.is_entry(at) and any("=" not in word for word in words):  # a function: its entry
             scope = code.scope(address)
             parameters = [each.name for each in scope.variables if each.is_parameter]
             wanted = [name for word in words for name in (parameters if word == "*" else [word])]
             if code.in_memory(scope, [re.split(r"\W", each)[0] for each in wanted]):
                 address = code.after_prologue(address)
-        bodies.append(f"{code.path}:{code.offset(address):#x} {_joined(_arguments(code, address, wanted))}")
+        arguments = _arguments(code, found._replace(address=address), wanted)
+        bodies.append(f"{code.path}:{code.offset(address):#x} {_joined(arguments)}")
     return bodies
 
 
-def _arguments(code: UserCode, address: int, words: list[str]) -> list[tuple[str, str]]:
+def _arguments(code: UserCode, place: Place, words: list[str]) -> list[tuple[str, str]]:
+    address = place.address
     given: list[tuple[str, str]] = []
     for word in words:
         if raw := _RAW.fullmatch(word):
             given.append((raw["name"], raw["fetch"]))
             continue
-        scope = code.scope(address)
+        scope = code.scope(*place)
         if word != "*":
             given.append((re.sub(r"\W+", "_", word).strip("_"), code.argument(scope, address, word)))
             continue
@@ -136,7 +138,9 @@ def _returned(code: UserCode, address: int, word: str) -> tuple[str, str]:
 
 
 def _lines_of_kernel(code: UserCode, place: str, words: list[str]) -> list[str]:
-    return [f"{code.kernel_place(each)} {_joined(_arguments(code, each, words))}" for each in code.places(place)]
+    return [
+        f"{code.kernel_place(each.address)} {_joined(_arguments(code, each, words))}" for each in code.places(place)
+    ]
 
 
 def _of_kernel(kind: str, place: str, words: list[str]) -> str:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from insitu.convert.latency_text import Measured, Section, StackFrame, measured, section, stack_frames
+from insitu.convert.latency_text import Measured, Section, StackFrame, measured, section, stack_frames, stacks
 from insitu.errors import InsituError
 from insitu.kernel.trace_instance import TraceInstance
 from insitu.record.row_log import RowLog
@@ -63,13 +63,17 @@ _MOST_BYTES: Final = 16 << 20
 
 
 class Result(NamedTuple):
-    """What a tracer has found; what it does not measure is empty. ``stopped``: the threshold was exceeded."""
+    """What a tracer has found; what it does not measure is empty.
+
+    ``stopped``: the threshold was exceeded; timerlat's ``stack`` is then that of its interrupt, innermost first.
+    """
 
     tracer: str
     section: Section | None = None
     measured: Sequence[Measured] = ()
     frames: Sequence[StackFrame] = ()
     stopped: bool = False
+    stack: Sequence[str] = ()
 
     @property
     def worst_ns(self) -> int:
@@ -198,7 +202,10 @@ class LatencySource:
             if self._tracer in _OF_SECTIONS:
                 self.result = Result(self._tracer, section(text))
             else:
-                self.result = Result(self._tracer, measured=list(measured(text)), stopped=stopped)
+                stack = stacks(text)[-1:] if stopped else []
+                self.result = Result(
+                    self._tracer, measured=list(measured(text)), stopped=stopped, stack=sum(stack, ())
+                )
         if self._recorded:
             self._write_rows(end_ns)
 

@@ -37,7 +37,7 @@ from insitu.symbols.function_addresses import FunctionAddresses
 from insitu.symbols.line_table import LineTable
 from insitu.symbols.registers import AARCH64, X86_64
 
-__all__ = ["SourceLine", "UserCode", "kernel_code"]
+__all__ = ["Place", "SourceLine", "UserCode", "kernel_code"]
 
 _MACHINES: Final = {each.e_machine: each for each in (X86_64, AARCH64)}
 _NOTES: Final = Path("/sys/kernel/notes")
@@ -64,6 +64,13 @@ class SourceLine(NamedTuple):
     number: int
     text: str
     address: int | None
+
+
+class Place(NamedTuple):
+    """An address, and how many functions are inlined into one another up to the one that is meant (None: all)."""
+
+    address: int
+    depth: int | None = None
 
 
 class UserCode:
@@ -131,21 +138,26 @@ class UserCode:
             function, start = _FIRST, first[0]
         return f"{function}+{address - start:#x}"
 
-    def places(self, text: str) -> list[int]:
-        """The addresses of ``FUNCTION``, ``FUNCTION+LINES``, ``FUNCTION+0xBYTES`` or ``FILE:LINE``."""
+    def places(self, text: str) -> list[Place]:
+        """Where is ``FUNCTION``, ``FUNCTION+LINES``, ``FUNCTION+0xBYTES`` or ``FILE:LINE``?"""
         found = _PLACE.fullmatch(text)
         if not found:
             raise InsituError(f"{text!r} is neither FUNCTION, FUNCTION+LINES, FUNCTION+0xBYTES nor FILE:LINE")
         name, number = found["name"], found["number"]
         if number is None:
-            return [self.function(name)]
+            return [Place(self.function(name))]
         if number.startswith("0x"):
-            return [self.function(name) + int(number, 16)]
+            return [Place(self.function(name) + int(number, 16))]
         file, line = name, int(number)
         if found["sign"] == "+" or self._functions.address(name) is not None:
-            file, first = self._declared(self.function(name))
+            start = self.function(name)
+            file, first = self._declared(start)
+            if not line:
+                return [Place(start)]
             line += first
-        return [each.address for each in code_of_line(self.elf, self.path, file, line, self._lines)]
+        return [
+            Place(each.address, each.depth) for each in code_of_line(self.elf, self.path, file, line, self._lines)
+        ]
 
     @staticmethod
     def is_entry(text: str) -> bool:
@@ -174,9 +186,9 @@ class UserCode:
         file, line = self._source(function)
         return file, self.scope(function).line or line
 
-    def scope(self, address: int) -> Scope:
-        """What is visible at an address."""
-        found = self._scopes.at(address) if self._scopes is not None else None
+    def scope(self, address: int, depth: int | None = None) -> Scope:
+        """What is visible at an address; ``depth`` is that of a Place."""
+        found = self._scopes.at(address, depth) if self._scopes is not None else None
         if found is None:
             raise InsituError(
                 f"{self.path} has no debug information at {address:#x}",
@@ -199,7 +211,7 @@ class UserCode:
     def _code_lines(self, start: int) -> tuple[str, list[SourceLine]]:
         file, first = self._declared(start)
         name = self._lines.find(np.array([start], np.uint64))[0][-1].function
-        addresses: dict[int, int] = {}
+        addresses = {first: start}
         for row in self._lines.rows(lambda each: each == file):
             outer = row.chain[-1]
             if outer.function == name and outer.file == file and outer.line:
@@ -286,7 +298,7 @@ class UserCode:
         found = []
         for line in self._code_lines(self.around(address)[1])[1]:
             if line.address is not None:
-                variables = self.scope(line.address).variables
+                variables = self.scope(line.address, 0).variables
                 if any(each.name == name and each.location is not None for each in variables):
                     found.append(line.number)
         return found

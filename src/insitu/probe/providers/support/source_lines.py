@@ -18,11 +18,15 @@ __all__ = ["CodeOfLine", "code_of_line", "line_table"]
 
 
 class CodeOfLine(Struct, frozen=True):
-    """The first instruction of a line: its address, and the function of the symbol table that it is in."""
+    """The first instruction of a line: its address, and the function of the symbol table that it is in.
+
+    ``depth``: how many functions are inlined into one another up to the one that the line is in.
+    """
 
     address: int
     function: str
     start: int
+    depth: int
 
 
 def line_table(elf: Elf, path: str) -> LineTable:
@@ -81,4 +85,4 @@ def _first_of_each(elf: Elf, rows: list[Row], file: str, line: int) -> Iterator[
         instance = (start, row.chain[depth + 1 :])
         if instance not in seen:
             seen.add(instance)
-            yield CodeOfLine(row.address, function, start)
+            yield CodeOfLine(row.address, function, start, len(row.chain) - 1 - depth)
