@@ -20,7 +20,7 @@ from .conftest import shell
 pytestmark = pytest.mark.timeout(5400)
 
 _FUNCTIONS = (
-    *("vfs_read", "vfs_write", "do_sys_openat2", "path_openat", "link_path_walk", "ext4_file_write_iter"),
+    *("vfs_read", "vfs_write", "do_sys_openat2", "path_openat", "filename_lookup", "generic_file_read_iter"),
     *("try_to_wake_up", "wake_up_new_task", "copy_process", "do_exit", "do_wait", "ptrace_attach"),
     *("__alloc_pages", "do_mmap", "handle_mm_fault", "shrink_node", "tcp_sendmsg_locked", "udp_sendmsg"),
     *("ip_rcv_finish_core", "load_elf_binary"),

@@ -76,7 +76,7 @@ def test_the_longest_wakeup_is_of_the_task_that_was_woken_late(
     latency_guest: Guest, tracer: str, policy: str
 ) -> None:
     # It is woken once more in the end: it may have begun to sleep only after the first.
-    script = f"{policy} cat /proc/long_sections & sleep 2; echo wakeup {_MS} > /proc/long_sections; wait"
+    script = f"{policy} cat /proc/long_sections & echo wakeup {_MS} > /proc/long_sections; wait"
     found = _latency(latency_guest, tracer, script)["section"]
     took_ns = _took_ns(latency_guest)
     assert took_ns - 1000 <= found["latency_ns"] <= took_ns + _STEAL_NS

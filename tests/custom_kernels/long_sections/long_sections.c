@@ -8,6 +8,7 @@
 #include <linux/module.h>
 #include <linux/preempt.h>
 #include <linux/proc_fs.h>
+#include <linux/sched/signal.h>
 #include <linux/sched/clock.h>
 #include <linux/uaccess.h>
 #include <linux/wait.h>
@@ -43,9 +44,12 @@ noinline void without_preemption(unsigned int ms)
 	preempt_enable();
 }
 
-/* A task that is woken on this CPU has to wait. */
+/* A task that is woken on this CPU has to wait. It may take long until it sleeps. */
 noinline void waking_late(unsigned int ms)
 {
+	while (!waitqueue_active(&queue) && !fatal_signal_pending(current))
+		msleep(20);
+	msleep(200);
 	preempt_disable();
 	WRITE_ONCE(wakeups, wakeups + 1);
 	wake_up(&queue);

@@ -119,7 +119,8 @@ class UserCode:
                 raise InsituError(f"{name} is ambiguous in {self.path}: {', '.join(found.values())}")
             address = next(iter(found), None)
         if address is None:
-            hint = nearest(name, self._functions.by_name)
+            parts = [each for each in self._functions.by_name if each.startswith(f"{name}.")]  # such as f.part.0
+            hint = f"; it has {', '.join(parts)}" if parts else nearest(name, self._functions.by_name)
             raise InsituError(f"{self.path} has no function {name!r}{hint}")
         return address
 
