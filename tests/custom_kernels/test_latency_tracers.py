@@ -67,7 +67,7 @@ def test_a_section_below_the_threshold_is_not_kept(latency_guest: Guest) -> None
 @pytest.mark.parametrize(
     ("tracer", "policy"),
     [
-        ("wakeup", ""),
+        ("wakeup", "chrt -f 50"),  # an ordinary task's wakeup would be left for that of one with a higher priority
         ("wakeup_rt", "chrt -f 50"),
         ("wakeup_dl", "chrt -d --sched-runtime 5000000 --sched-deadline 20000000 --sched-period 20000000 0"),
     ],

@@ -94,6 +94,7 @@ class UserCode:
         self._machine = machine
         self._functions = FunctionAddresses(self.elf)
         self._rows: list[Row] = []  # of call frames
+        self._known: dict[tuple[int, int | None], Scope] = {}
 
     @cached_property
     def _debug(self) -> Elf | None:
@@ -189,13 +190,15 @@ class UserCode:
 
     def scope(self, address: int, depth: int | None = None) -> Scope:
         """What is visible at an address; ``depth`` is that of a Place."""
-        found = self._scopes.at(address, depth) if self._scopes is not None else None
-        if found is None:
-            raise InsituError(
-                f"{self.path} has no debug information at {address:#x}",
-                remedy="compile it with -g (not -gsplit-dwarf), or install its debug file",
-            )
-        return found
+        if (address, depth) not in self._known:
+            found = self._scopes.at(address, depth) if self._scopes is not None else None
+            if found is None:
+                raise InsituError(
+                    f"{self.path} has no debug information at {address:#x}",
+                    remedy="compile it with -g (not -gsplit-dwarf), or install its debug file",
+                )
+            self._known[address, depth] = found
+        return self._known[address, depth]
 
     def offset(self, address: int) -> int:
         """The file offset of an address of code."""
