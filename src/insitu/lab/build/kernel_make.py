@@ -81,8 +81,9 @@ def compile_kernel(source: Path, objects: Path, jobs: int, log: Path, report: Re
 
     There are no modules, but their target lists the kernel's symbols, for those that are built against it.
 
-    ``report`` is called with the number of files compiled, every 15 s and in long builds less often. However this ends, no compiler is left running;
-    a later call resumes the build. Raises InsituError with the first error in make's output.
+    ``report`` is called with the number of files compiled, every 15 s and in long builds less often. However this
+    ends, no compiler is left running; a later call resumes the build. Raises InsituError with the first error in
+    make's output.
     """
     command = ["nice", *_command(source, objects), f"-j{jobs}", "modules", host_architecture().make_target]
     # In its own process group, so that Ctrl-C does not reach make: this process stops it and all its compilers.
