@@ -267,3 +267,52 @@ def test_what_a_computed_pointer_points_to_is_fetched() -> None:
     pointer = located(bytes.fromhex("7508062304 9f"), b"", None)
     assert pointer is not None
     assert _shown(pointed_at(pointer, 4)) == "+8(+8(%di)):u32"
+
+
+INLINED = r"""
+int get(int);
+__attribute__((noipa)) int get(int a) { return a + 1; }
+static inline __attribute__((always_inline)) int inner(int *at)
+{
+    int n = get(*at);
+    return get(n);
+}
+__attribute__((noipa)) int outer(int n, int *at)
+{
+    int r = get(n);
+    r += inner(at);
+    return get(r) + r;
+}
+int main(void) { int three = 3; return outer(2, &three); }
+"""
+
+
+def test_a_line_has_the_variables_of_its_function_not_of_what_is_inlined_there(tmp_path: Path) -> None:
+    (tmp_path / "nested.c").write_text(INLINED)
+    subprocess.run(["gcc", "-g", "-O2", "-o", "nested", "nested.c"], cwd=tmp_path, check=True)
+    code = UserCode(str(tmp_path / "nested"))
+    lines = INLINED.splitlines()
+    (in_inner,) = code.places(f"nested.c:{lines.index('    return get(n);') + 1}")
+    (in_outer,) = code.places(f"nested.c:{lines.index('    return get(r) + r;') + 1}")
+    assert in_inner.depth == 1
+    assert in_outer.depth == 0
+    both = code.scope(*in_inner)
+    assert both.function == "inner < outer"
+    assert {each.name: each.is_parameter for each in both.variables} == {"n": False, "at": True, "r": False}
+    # The same address, seen from the function that the line is inlined into.
+    outside = code.scope(in_inner.address, 0)
+    assert outside.function == "outer"
+    assert {each.name: each.is_parameter for each in outside.variables} == {"n": True, "at": True, "r": False}
+
+
+def test_what_is_optimized_out_is_refused_with_the_lines_where_it_is_known(tmp_path: Path) -> None:
+    (tmp_path / "nested.c").write_text(INLINED)
+    subprocess.run(["gcc", "-g", "-O2", "-o", "nested", "nested.c"], cwd=tmp_path, check=True)
+    code = UserCode(str(tmp_path / "nested"))
+    start = code.function("outer")
+    with pytest.raises(InsituError) as raised:
+        code.argument(code.scope(start), start, "r")
+    assert re.fullmatch(r"r \(int\) is optimized out at nested\.c:\d+", raised.value.message)
+    known = re.fullmatch(r"it is known at line (\d+).*", raised.value.remedy)
+    assert known is not None
+    assert int(known[1]) > INLINED.splitlines().index("    int r = get(n);")
