@@ -63,8 +63,7 @@ test-custom-kernels: setup
 	$(BIN)/python -m pytest tests/custom_kernels --timeout 5400
 
 test-kernels: setup
-	INSITU_ALL_KERNELS=1 $(PYTEST) tests/lab/test_programs.py tests/lab/test_programs_io.py tests/lab/test_top.py \
-		tests/lab/test_trace_tools.py
+	INSITU_ALL_KERNELS=1 $(PYTEST) $$(grep -lE "LONG_TESTS|INSITU_ALL_KERNELS" tests/lab/test_*.py)
 
 clean:
 	rm -rf $(VENV) $(WEB)/dist $(WEB)/node_modules build demo

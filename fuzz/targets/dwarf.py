@@ -100,7 +100,7 @@ def scopes(directory: Path) -> Read:
         for address in (0, 0x1040, 0x1150, 0x1154, 0x1160, 0x1170, 1 << 47):
             scope = of.at(address)
             for each in scope.variables if scope is not None else ():
-                of.members(each.type)
+                of.members(each.type.target or each.type)
                 if scope is not None and each.location is not None:
                     place = located(each.location, scope.frame_base, (7, 16))
                     if place is not None:

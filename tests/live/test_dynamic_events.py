@@ -12,7 +12,7 @@ from insitu.record.ftrace.user_code import UserCode
 
 SOURCE = r"""
 #include <stdio.h>
-struct point { int x, y; };
+struct point { int x, y; int sizes[3]; unsigned low : 3, high : 7; const char *names[2]; };
 static int total = 5;
 __attribute__((noinline)) long work(int n, const char *name, struct point *at)
 {
@@ -21,13 +21,17 @@ __attribute__((noinline)) long work(int n, const char *name, struct point *at)
         long square = (long)i * i;
         sum += square + at->y;
         printf("line i=%d sum=%ld square=%ld at_y=%d total=%d\n", i, sum, square, at->y, total);
+        at->sizes[1] += i, at->low = i, at->high = 100 + i;
+        printf("part i=%d at_sizes={%d,%d,%d}", i, at->sizes[0], at->sizes[1], at->sizes[2]);
+        printf(" at_sizes_1=%d at_low=%u at_high=%u", at->sizes[1], at->low, at->high);
+        printf(" at_names_1=\"%s\"\n", at->names[1]);
         total += i;
     }
     return sum;
 }
 int main(int argc, char **argv)
 {
-    struct point at = { argc, 7 };
+    struct point at = { argc, 7, { -5, 6, 7 }, 0, 0, { "a", "b c" } };
     for (int n = -1; n < 4; n++) {
         printf("call n=%d name=\"%s\"\n", n, argv[0]);
         printf("returned retval=%ld\n", work(n, argv[0], &at));
@@ -35,7 +39,7 @@ int main(int argc, char **argv)
     return 0;
 }
 """
-PRINTED = 11  # the line of the first printf
+PRINTED, CHANGED = 11, 16  # the line of the first printf, and the one after those of parts
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def _events(program: Path, *probes: str) -> tuple[list[str], list[str]]:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    printed = re.findall(r"^(?:line|call|returned) (.*)$", done.stdout, re.MULTILINE)
+    printed = re.findall(r"^(?:line|part|call|returned) (.*)$", done.stdout, re.MULTILINE)
     return printed, re.findall(r"^ .*: +\([^)]*\) (.*)$", done.stdout, re.MULTILINE)
 
 
@@ -72,13 +76,21 @@ def test_local_variables_at_a_line_are_those_that_the_program_prints_there(direc
     program = directory / "plain"
     printed, found = _events(program, f"uprobe:{program}:work.c:{PRINTED} i sum square at->y")
     assert len(found) == 6
-    assert found == [each.partition(" total")[0] for each in printed if each.startswith("i=")]
+    assert found == [each.partition(" total")[0] for each in printed if " total=" in each]
+
+
+def test_elements_of_arrays_and_bit_fields_are_those_that_the_program_prints(directory: Path) -> None:
+    program = directory / "plain"
+    parts = "i at->sizes at->sizes[1] at->low at->high at->names[1]"
+    printed, found = _events(program, f"uprobe:{program}:work.c:{CHANGED} {parts}")
+    assert len(found) == 6
+    assert found == [each for each in printed if "at_low" in each]
 
 
 def test_a_static_variable_is_fetched_from_its_own_memory(directory: Path) -> None:
     program = directory / "plain"
     code = UserCode(str(program))
-    (address,) = code.places(f"work.c:{PRINTED}")
+    ((address, _),) = code.places(f"work.c:{PRINTED}")
     assert "total" not in [each.name for each in code.scope(address).variables]  # of the file, not the function
 
 

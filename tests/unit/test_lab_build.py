@@ -39,7 +39,8 @@ echo "  CC      init/main.o"
 touch main.o
 [ -n "$HANG" ] && { echo $$ >"$HANG"; sleep 100; }
 [ -n "$COMPLAIN" ] && { echo "$COMPLAIN"; echo "make[1]: *** [x] Error 1"; exit 2; }
-mkdir -p arch/x86/boot include/config
+mkdir -p arch/x86/boot include/config scripts
+touch scripts/fixdep.o Module.symvers
 echo image >arch/x86/boot/bzImage
 echo symbols >vmlinux
 echo map >System.map
@@ -261,8 +262,18 @@ def test_a_newer_source_is_built_and_preferred(machine: Path, monkeypatch: pytes
 def test_objects_go_when_the_kernel_is_there_but_stay_for_gcov(machine: Path) -> None:
     build("6.1", ["irqsoff"])
     build("6.1", ["gcov"])
-    left = sorted(path.parent.name.rsplit("-", 1)[0] for path in (machine / "cache/insitu/builds").glob("*/objects"))
-    assert left == ["6.1-gcov"]
+    builds = machine / "cache/insitu/builds"
+    assert [path.parent.parent.name.rsplit("-", 1)[0] for path in builds.glob("*/objects/main.o")] == ["6.1-gcov"]
+    assert not list(builds.glob("6.1-irqsoff-*/objects/vmlinux"))
+
+
+def test_modules_can_be_built_against_a_kernel_when_its_objects_are_gone(machine: Path) -> None:
+    kernel = build("6.1", ["irqsoff"])
+    assert kernel.build is not None
+    assert (kernel.build / "include/config/kernel.release").read_text().strip() == kernel.release
+    assert (kernel.build / "scripts/fixdep.o").exists()
+    assert (kernel.build / "Module.symvers").exists()
+    assert find_kernel("6.1-irqsoff").build == kernel.build
 
 
 def test_an_option_that_cannot_be_had_stops_before_compiling(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ format:
 \tfield:char task[TASK_COMM_LEN];\toffset:88;\tsize:16;\tsigned:0;
 \tfield:struct file *file;\toffset:104;\tsize:8;\tsigned:0;
 \tfield:long state;\toffset:112;\tsize:8;\tsigned:1;
+\tfield:s32 sizes[];\toffset:120;\tsize:12;\tsigned:1;
 
 print fmt: "comm=%s", REC->comm
 """
@@ -42,6 +43,7 @@ def test_every_kind_of_field_is_read() -> None:
         Field("task", "char", 88, 16, False, 16),
         Field("file", "struct file *", 104, 8, False),
         Field("state", "long", 112, 8, True),
+        Field("sizes", "s32", 120, 12, True, 3),
     )
     assert event.print_format == '"comm=%s", REC->comm'
 

@@ -60,24 +60,25 @@ def _lines(code: "UserCode", function: str) -> "Iterator[Block]":
     file, lines = code.lines(function)
     first = lines[0].number if lines else 0
     yield [(f"# {function} in {file}", "bold")]
-    rows = []
+    rows, known, shown = [], set(), set()
     for line in lines:
-        visible = ""
+        place, names = "", []
         if line.address is not None:
-            scope = code.scope(line.address)
-            visible = ", ".join(each.name for each in scope.variables if code.is_visible(scope, each, line.address))
-        style = "" if line.address is not None else "dim"
-        rows.append(
-            [
-                (f"+{line.number - first}", style),
-                (str(line.number), style),
-                (line.text.rstrip(), style),
-                (visible, ""),
-            ]
-        )
+            scope = code.scope(line.address, 0)
+            place = f"+{line.number - first}"
+            names = [each.name for each in scope.variables if code.is_visible(scope, each, line.address)]
+            known |= {each.name for each in scope.variables}
+            shown |= set(names)
+        style = "" if place else "dim"
+        rows.append([(place, ""), (str(line.number), style), (line.text.rstrip(), style), (", ".join(names), "")])
     columns = [Column("place"), Column("line"), Column("source", "left"), Column("visible", "left", fold=True)]
     yield Table(columns, rows)
-    yield [("# lines without an entry under visible have no code, or nothing that can be shown", "dim")]
+    yield [("", "")]
+    yield [("lines without a place have no code of their own", "dim")]
+    if known > shown:
+        yield [(f"optimized out on every line, or computed: {', '.join(sorted(known - shown))}", "dim")]
+    if not any(line.text for line in lines):
+        yield [("the source file cannot be read", "dim")]
 
 
 def _parameters(function: str) -> "Iterator[Block]":
@@ -91,4 +92,6 @@ def _parameters(function: str) -> "Iterator[Block]":
     yield [(f"# {prototype.declaration(function)}", "bold")]
     for each in prototype.parameters:
         yield [(f"  {each.type.declaration(each.name)}", "")]
-    yield [("# parameters are visible at the beginning of the function: kprobe, fprobe", "dim")]
+    yield [("", "")]
+    yield [("parameters are visible at the beginning of the function: kprobe, fprobe", "dim")]
+    yield [("its lines need the kernel's debug information: -x VMLINUX", "dim")]

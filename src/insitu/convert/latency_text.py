@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["Measured", "Section", "StackFrame", "measured", "section", "stack_frames"]
+__all__ = ["Measured", "Section", "StackFrame", "measured", "section", "stack_frames", "stacks"]
 
 _MOST_LINES: Final = 1 << 17
 _MOST_FRAMES: Final = 256
@@ -35,7 +35,8 @@ class Section(NamedTuple):
 class Measured(NamedTuple):
     """One measurement: of osnoise a period, of timerlat an expiry of its timer, of hwlat a window with a gap.
 
-    ``context``: "irq" or "thread" of timerlat, "inner" or "outer" of hwlat. What a tracer does not say is None.
+    ``context``: "irq", "thread" or "user-ret" (the return to a thread of user space, Linux 6.5) of timerlat, "inner"
+    or "outer" of hwlat. What a tracer does not say is None.
     """
 
     ts_ns: int
@@ -69,7 +70,6 @@ def section(text: str) -> Section | None:
     """The section in a tracer's text; None where it has found none."""
     latency_ns, cpu, task = 0, -1, ""
     at = {"started": "", "ended": ""}
-    stacks: list[list[str]] = []
     lines = []
     for line in text.splitlines()[:_MOST_LINES]:
         if line.startswith("#"):
@@ -80,19 +80,24 @@ def section(text: str) -> Section | None:
             elif found := _AT.match(line):
                 at[found[1]] = found[2]
             continue
-        if not line.strip():
-            continue
-        if stacks and (found := _STACK_LINE.match(line)):
-            if len(stacks[-1]) < _MOST_FRAMES:
-                stacks[-1].append(found[1].strip())
-            continue
-        lines.append(line)
-        if line.rstrip().endswith("<stack trace>"):
-            stacks.append([])
+        if line.strip() and not _STACK_LINE.match(line):
+            lines.append(line)
     if not lines:
         return None
-    kept = tuple(tuple(stack) for stack in stacks[:_MOST_STACKS])
-    return Section(latency_ns, cpu, task, at["started"], at["ended"], kept, tuple(lines))
+    return Section(latency_ns, cpu, task, at["started"], at["ended"], tuple(stacks(text)), tuple(lines))
+
+
+def stacks(text: str) -> list[tuple[str, ...]]:
+    """The kernel stacks in a tracer's text, each innermost first; the last ones, where there are many."""
+    found: list[list[str]] = []
+    for line in text.splitlines()[:_MOST_LINES]:
+        if line.rstrip().endswith("<stack trace>"):
+            found = [*found[1 - _MOST_STACKS :], []]
+        elif found and (frame := _STACK_LINE.match(line)):
+            name = frame[1].strip()
+            if name != "0" and len(found[-1]) < _MOST_FRAMES:  # what has not been filled
+                found[-1].append(name)
+    return [tuple(stack) for stack in found]
 
 
 _ROW: Final = re.compile(r"\s*.*-\d+\s+\[(\d{1,6})\]\s+\S+\s+(\d{1,12})\.(\d{6}): (.*)")

@@ -55,7 +55,12 @@ _FIELD = re.compile(
     r"offset:(?P<offset>\d{1,7});\s*size:(?P<size>\d{1,7});\s*signed:(?P<signed>\d);"
 )
 _LOCATION = re.compile(r"__(data|rel)_loc\s+")
-_BYTE_TYPES = {"char", "unsigned char", "signed char", "u8", "s8", "__u8", "__s8", "uint8_t", "int8_t"}
+_WIDTHS = dict.fromkeys(("char", "unsigned char", "signed char"), 1)
+_WIDTHS |= {
+    text: bits // 8
+    for bits in (8, 16, 32, 64)
+    for text in (f"u{bits}", f"s{bits}", f"__u{bits}", f"__s{bits}", f"uint{bits}_t", f"int{bits}_t")
+}
 
 
 def parse_format(text: str, name: str) -> EventFormat:
@@ -94,8 +99,9 @@ def _field(line: str) -> Field | None:
         count = 0
     elif match["array"]:
         length = match["array"][1:-1].strip()
-        # A length may be spelled as a C constant that only the kernel's sources know.
-        count = int(length) if length.isdecimal() and len(length) < 8 else size if declaration in _BYTE_TYPES else 0
+        # A length may be a C constant that only the kernel's sources know, and is missing in dynamic events.
+        is_number = length.isdecimal() and len(length) < 8
+        count = int(length) if is_number else size // _WIDTHS[declaration] if declaration in _WIDTHS else 0
     return Field(match["name"], declaration, int(match["offset"]), size, match["signed"] == "1", count, location)
 
 

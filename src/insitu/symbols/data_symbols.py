@@ -1,13 +1,52 @@
-"""Addresses of variables and functions of a file by name."""
+"""Addresses of variables and functions of a file by name, and the names of variables by address."""
 
 import re
+from collections import Counter
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from insitu.symbols.debug_files import embedded_symbols, find_debug_file
 from insitu.symbols.elf import Elf
 
-__all__ = ["find_symbol"]
+__all__ = ["Variables", "find_symbol"]
+
+_STT_OBJECT = 1
+
+
+class Variables:
+    """The variables in a file's own symbol table."""
+
+    def __init__(self, elf: Elf) -> None:
+        self._table = elf.symbols(".symtab")
+
+    @cached_property
+    def _objects(self) -> NDArray[np.void]:
+        if self._table is None:
+            return np.zeros(0, [("name", "u4"), ("value", "u8"), ("size", "u8")])
+        entries = self._table.entries
+        found = entries[(entries["info"] & 0xF == _STT_OBJECT) & (entries["shndx"] != 0) & (entries["size"] > 0)]
+        ordered: NDArray[np.void] = found[np.argsort(found["value"], kind="stable")]
+        return ordered
+
+    @cached_property
+    def _names(self) -> Counter[bytes]:
+        return (
+            Counter(self._table.names(self._table.entries["name"].tolist())) if self._table is not None else Counter()
+        )
+
+    def around(self, address: int) -> tuple[str, int] | None:
+        """Name and beginning of the variable that an address is in; None if it is in none, or another symbol has
+        its name."""
+        index = int(np.searchsorted(self._objects["value"], np.uint64(address), side="right")) - 1
+        if index < 0 or self._table is None:
+            return None
+        start, size = (int(self._objects[index][field]) for field in ("value", "size"))
+        name = self._table.name(int(self._objects[index]["name"]))
+        if not start <= address < start + size or self._names[name] != 1:
+            return None
+        return name.decode(errors="replace"), start
 
 
 def find_symbol(elf: Elf, name: str) -> tuple[int, int] | None:

@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple
+from functools import cached_property
+from typing import Final, NamedTuple
 
-from insitu.symbols.dwarf_bytes import CorruptDwarfError
-from insitu.symbols.dwarf_unit_reader import Sections, UnitReader, units_by_address
-from insitu.symbols.dwarf_units import Attribute, Entry, Unit, unit_at, units
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.symbols.dwarf_bytes import CorruptDwarfError, fixed
+from insitu.symbols.dwarf_c_types import CType, Member, TypeReader
+from insitu.symbols.dwarf_units import Entry, Unit, units
+from insitu.symbols.dwarf_values import At, Sections, UnitValues
 from insitu.symbols.elf import Elf
 
-__all__ = ["CType", "Member", "Scope", "Scopes", "Variable"]
+__all__ = ["Scope", "Scopes", "Variable"]
 
 # DW_TAG_*
-_ARRAY, _CLASS, _ENUM, _PARAMETER, _BLOCK, _POINTER, _REFERENCE, _STRUCT = 1, 2, 4, 5, 0xB, 0xF, 0x10, 0x13
-_TYPEDEF, _UNION, _INLINED, _BASE, _CONST, _SUBPROGRAM = 0x16, 0x17, 0x1D, 0x24, 0x26, 0x2E
-_VARIABLE, _VOLATILE, _RESTRICT, _NAMESPACE, _COMPILE_UNIT, _RVALUE, _ATOMIC = (
-    0x34,
-    0x35,
-    0x37,
-    0x39,
-    0x11,
-    0x42,
-    0x47,
-)
+_CLASS, _PARAMETER, _BLOCK, _COMPILE_UNIT, _STRUCT, _UNION = 2, 5, 0xB, 0x11, 0x13, 0x17
+_INLINED, _SUBPROGRAM, _VARIABLE, _NAMESPACE = 0x1D, 0x2E, 0x34, 0x39
 _CODE: Final = (_SUBPROGRAM, _INLINED, _BLOCK)
 _NAMED: Final = (_PARAMETER, _VARIABLE)
-_TAGS: Final = frozenset({_COMPILE_UNIT, _NAMESPACE, _CLASS, _STRUCT, *_CODE, *_NAMED})
-_QUALIFIERS: Final = {_CONST: "const ", _VOLATILE: "volatile ", _RESTRICT: "", _ATOMIC: "_Atomic "}
-# DW_AT_*
-_LOCATION, _NAME, _SIZE, _BIT_SIZE, _LOW, _CONST_VALUE, _MEMBER_LOCATION = 2, 3, 0xB, 0xD, 0x11, 0x1C, 0x38
-_LINE, _ENCODING, _FRAME_BASE, _TYPE = 0x3B, 0x3E, 0x40, 0x49
-_WANTED: Final = frozenset({_SIZE, _BIT_SIZE, _CONST_VALUE, _MEMBER_LOCATION, _LINE, _ENCODING, _FRAME_BASE, _TYPE})
-_FLOAT, _SIGNED, _SIGNED_CHAR, _UNSIGNED_CHAR, _UTF = 4, 5, 6, 8, 0x10  # DW_ATE_*
-_MEMBER: Final = 0xD
+_HOLD_FUNCTIONS: Final = frozenset(
+    {_COMPILE_UNIT, _NAMESPACE, _CLASS, _STRUCT, _UNION, _SUBPROGRAM, _BLOCK, _INLINED}
+)
+_IN_FUNCTIONS: Final = frozenset({*_CODE, *_NAMED})
 _MOST_ANONYMOUS: Final = 64
-_MOST_HOPS: Final = 16  # from a type to the type that it is
+_MOST_KEPT: Final = 64  # units, and functions of each: --lines asks for one function's many times
 _DW_OP_CONSTS, _DW_OP_STACK_VALUE = 0x11, 0x9F
-
-Kind = Literal["signed", "unsigned", "pointer", "float", "aggregate", "array", "unknown"]
-
-
-class CType(NamedTuple):
-    """A type: as C writes it, its bytes and kind; ``is_text``: char, or a pointer to or an array of them.
-
-    ``members_at`` is where the members of it, or of what it points to, are described (0: nowhere).
-    """
-
-    name: str
-    size: int
-    kind: Kind
-    is_text: bool = False
-    members_at: int = 0
 
 
 class Variable(NamedTuple):
@@ -62,14 +40,6 @@ class Variable(NamedTuple):
     type: CType
     location: bytes | None
     is_parameter: bool
-
-
-class Member(NamedTuple):
-    """A member of a struct: its name (empty: anonymous), offset in bytes and type."""
-
-    name: str
-    offset: int
-    type: CType
 
 
 class Scope(NamedTuple):
@@ -84,42 +54,38 @@ class Scope(NamedTuple):
     variables: tuple[Variable, ...]
 
 
-class _Level(NamedTuple):
-    depth: int
-    is_inside: bool
-    is_code: bool
-
-
 class Scopes:
     """The scopes of one file with DWARF. What is corrupt is left out."""
 
     def __init__(self, elf: Elf) -> None:
-        self._sections, self._aranges = Sections.of(elf), elf.section_bytes(".debug_aranges")
+        self._sections = Sections(elf)
+        self._readers: dict[int, _Reader] = {}
 
-    def at(self, address: int) -> Scope | None:
-        """The scope at a virtual address; None where there is no function with debug information."""
-        with contextlib.suppress(CorruptDwarfError):
-            for unit in self._units_of(address):
-                found = _Reader(self, unit).scope(address)
+    def at(self, address: int, depth: int | None = None) -> Scope | None:
+        """The scope at a virtual address; None where there is no function with debug information.
+
+        ``depth``: of what is inlined there, only that many functions, from the outermost on.
+        """
+        for unit in self._units_of(address):
+            with contextlib.suppress(CorruptDwarfError):
+                found = self._reader(unit).scope(address, depth)
                 if found is not None:
                     return found
         return None
 
     def members(self, of: CType) -> dict[str, Member]:
-        """The members of a struct, or of what a pointer points to; those of anonymous members too."""
+        """The members of a struct, union or class; those of anonymous members and of base classes too."""
         found: dict[str, Member] = {}
         waiting = [(of, 0)]
         for _ in range(_MOST_ANONYMOUS):
             if not waiting:
                 break
             kind, base = waiting.pop()
-            unit = next(
-                (each for each in units(self._sections.info) if each.entries <= kind.members_at < each.end), None
-            )
-            if not kind.members_at or unit is None:
+            index = bisect.bisect_right(self._units, kind.described_at, key=lambda unit: unit.offset) - 1
+            if not kind.described_at or index < 0:
                 continue
             with contextlib.suppress(CorruptDwarfError):
-                for member in _Reader(self, unit).members(kind.members_at):
+                for member in self._reader(self._units[index]).types.members(kind.described_at):
                     moved = member._replace(offset=base + member.offset)
                     if member.name:
                         found.setdefault(member.name, moved)
@@ -127,121 +93,130 @@ class Scopes:
                         waiting.append((member.type, moved.offset))
         return found
 
+    def _reader(self, unit: Unit) -> _Reader:
+        if unit.offset not in self._readers:
+            if len(self._readers) >= _MOST_KEPT:
+                self._readers.clear()
+            self._readers[unit.offset] = _Reader(self._sections, unit)
+        return self._readers[unit.offset]
+
+    @cached_property
+    def _units(self) -> list[Unit]:
+        return list(units(self._sections.info))
+
+    @cached_property
+    def _arranged(self) -> NDArray[np.uint64]:
+        """What .debug_aranges says: rows of first address, bytes, and the offset of the unit."""
+        data, at = self._sections.aranges, 0
+        parts = [np.zeros((0, 3), np.uint64)]
+        with contextlib.suppress(CorruptDwarfError):
+            while at + 12 <= len(data):
+                length, begin = fixed(data, at, 4)
+                offset, word = int.from_bytes(data[at + 6 : at + 10], "little"), data[at + 10]
+                if word not in (4, 8):
+                    break
+                first, end = at + -(-12 // (2 * word)) * 2 * word, min(begin + length, len(data))
+                count = max(end - first, 0) // (2 * word)
+                pairs = np.frombuffer(data, f"<u{word}", 2 * count, min(first, len(data))).reshape(-1, 2)
+                parts.append(np.column_stack([pairs, np.full(count, offset)]).astype(np.uint64))
+                at = max(begin + length, at + 4)
+        return np.concatenate(parts)
+
     def _units_of(self, address: int) -> Iterator[Unit]:
         """The units that may have an address: those that .debug_aranges says, else all."""
-        listed = [offset for first, end, offset in units_by_address(self._aranges) if first <= address < end]
-        for offset in listed:
-            unit = unit_at(self._sections.info, offset)
-            if unit is not None:
-                yield unit
-        if not listed:
-            yield from units(self._sections.info)
+        first, size, offset = self._arranged.T
+        wanted = np.uint64(address)
+        listed = set(offset[(first <= wanted) & (wanted - first < size)].tolist())
+        known = [unit for unit in self._units if unit.offset in listed] if listed else []
+        yield from known or self._units
 
 
-class _Reader(UnitReader):
-    """Reads one unit."""
+class _Reader:
+    """Reads the functions of one unit."""
 
-    def __init__(self, of: Scopes, unit: Unit) -> None:
-        super().__init__(of._sections, unit, _WANTED)
-        self._types: dict[int, CType] = {}
+    def __init__(self, of: Sections, unit: Unit) -> None:
+        self._values = UnitValues(of, unit)
+        self.types = TypeReader(self._values)
+        self._inside: dict[int, list[Entry]] = {}
 
-    def scope(self, address: int) -> Scope | None:
+    @cached_property
+    def _functions(self) -> list[tuple[int, int, Entry]]:
+        """First address, end and entry of each range of a function that has code."""
+        below = self._values.below(self._values.unit.entries, _HOLD_FUNCTIONS)
+        functions = [entry for entry in below if entry.tag == _SUBPROGRAM]
+        return [(first, end, entry) for entry in functions for first, end in self._values.extents(entry) or ()]
+
+    def scope(self, address: int, depth: int | None) -> Scope | None:
         """The scope at an address that may be in this unit."""
-        if self.top is None or not self.has(self.top, address, unknown=True):
+        top = self._values.top
+        if top is None or not self._has(top, address, unknown=True):
             return None
-        levels: list[_Level] = []
-        functions: list[str] = []
-        start, line, base, returns = 0, 0, b"", CType("void", 0, "unknown")
+        # One function inside of another comes after it.
+        holding = [entry for first, end, entry in self._functions if first <= address < end]
+        return self._scope(holding[-1], address, depth) if holding else None
+
+    def _scope(self, function: Entry, address: int, depth: int | None) -> Scope:
+        names = [self._values.name(function)]
         found: dict[str, Variable] = {}
-        for entry in self.entries(_TAGS):
-            while levels and levels[-1].depth >= entry.depth:
-                levels.pop()
-            outer = levels[-1] if levels else _Level(-1, True, False)
-            if entry.tag in _NAMED:
-                if outer.is_inside and outer.is_code:
-                    variable = self._variable(entry, address)
-                    if variable is not None:
-                        found.pop(variable.name, None)
-                        found[variable.name] = variable
+        outside = 0  # depth of a block that the address is not in
+        for entry in self._entries(function):
+            if outside and entry.depth > outside:
                 continue
-            inside = outer.is_inside
-            if entry.tag in _CODE:
-                inside = inside and self.has(entry, address)
-                if inside and entry.tag == _SUBPROGRAM:
-                    start, functions = self.address(entry.attributes.get(_LOW)), [self.name(entry)]
-                    declared = self.inherited(entry, _LINE)
-                    line = declared.number if declared else 0
-                    frame = entry.attributes.get(_FRAME_BASE)
-                    base = frame.value if frame is not None and isinstance(frame.value, bytes) else b""
-                    returns, found = self._type(self.inherited(entry, _TYPE)), {}
-                elif inside and entry.tag == _INLINED:
-                    functions.append(self.name(entry))
-            levels.append(_Level(entry.depth, inside, entry.tag in _CODE))
-        if not functions:
-            return None
-        return Scope(" < ".join(reversed(functions)), start, line, base, returns, tuple(found.values()))
+            outside = 0
+            if entry.tag in _NAMED:
+                variable = self._variable(entry, address)
+                if variable is not None:
+                    found.pop(variable.name, None)
+                    found[variable.name] = variable
+                continue
+            is_deeper = entry.tag == _INLINED and len(names) - 1 == depth
+            if entry.tag == _SUBPROGRAM or is_deeper or not self._has(entry, address):
+                outside = entry.depth
+            elif entry.tag == _INLINED:
+                names.append(self._values.name(entry))
+        declared = self._values.inherited(function, At.LINE)
+        base = function.attributes.get(At.FRAME_BASE)
+        return Scope(
+            " < ".join(reversed(names)),
+            self._values.address(function.attributes.get(At.LOW)),
+            declared.number if declared else 0,
+            base.value if base is not None and isinstance(base.value, bytes) else b"",
+            self.types.type(self._values.inherited(function, At.TYPE)),
+            tuple(found.values()),
+        )
+
+    def _entries(self, function: Entry) -> list[Entry]:
+        """What is inside of a function."""
+        if function.offset not in self._inside:
+            if len(self._inside) >= _MOST_KEPT:
+                self._inside.clear()
+            self._inside[function.offset] = list(self._values.below(function.offset, _IN_FUNCTIONS))[1:]
+        return self._inside[function.offset]
 
     def _variable(self, entry: Entry, address: int) -> Variable | None:
-        name = self.name(entry)
-        if not name:
+        name = self._values.name(entry)
+        if not name or At.DECLARATION in entry.attributes:
             return None
-        location = self._location(entry, address)
-        return Variable(name, self._type(self.inherited(entry, _TYPE)), location, entry.tag == _PARAMETER)
+        kind = self.types.type(self._values.inherited(entry, At.TYPE))
+        return Variable(name, kind, self._location(entry, address), entry.tag == _PARAMETER)
 
     def _location(self, entry: Entry, address: int) -> bytes | None:
-        attribute = entry.attributes.get(_LOCATION)
+        attribute = entry.attributes.get(At.LOCATION)
         if attribute is None:
-            value = self.inherited(entry, _CONST_VALUE)
+            value = self._values.inherited(entry, At.CONST_VALUE)
             if value is None or not isinstance(value.value, int):
                 return None
             return bytes([_DW_OP_CONSTS]) + _sleb(value.value) + bytes([_DW_OP_STACK_VALUE])
-        return self.location(attribute, address)
+        if isinstance(attribute.value, bytes):
+            return attribute.value
+        return next(
+            (block for first, end, block in self._values.locations(attribute) if first <= address < end), None
+        )
 
-    def _type(self, attribute: Attribute | None, hops: int = 0) -> CType:
-        entry = self.referred(attribute)
-        if attribute is None:
-            return CType("void", 0, "unknown")
-        if entry is None or hops > _MOST_HOPS:
-            return CType("?", 0, "unknown")
-        if entry.offset not in self._types:
-            self._types[entry.offset] = self._type_of(entry, hops)
-        return self._types[entry.offset]
-
-    def _type_of(self, entry: Entry, hops: int) -> CType:
-        name, size = self.text.of(entry.attributes.get(_NAME)).decode(errors="replace"), entry.number(_SIZE)
-        inner = self._type(entry.attributes.get(_TYPE), hops + 1)
-        if entry.tag in _QUALIFIERS:
-            return inner._replace(name=f"{_QUALIFIERS[entry.tag]}{inner.name}")
-        if entry.tag == _TYPEDEF:
-            return inner._replace(name=name)
-        if entry.tag in (_POINTER, _REFERENCE, _RVALUE):
-            blank = "" if inner.name.endswith("*") else " "
-            is_text = inner.is_text and inner.kind in ("signed", "unsigned")
-            members = inner.members_at if inner.kind == "aggregate" else 0
-            return CType(f"{inner.name}{blank}*", size or self.unit.address_bytes, "pointer", is_text, members)
-        if entry.tag == _BASE:
-            encoding = entry.number(_ENCODING)
-            kind: Kind = (
-                "float" if encoding == _FLOAT else "signed" if encoding in (_SIGNED, _SIGNED_CHAR) else "unsigned"
-            )
-            return CType(name, size, kind, encoding in (_SIGNED_CHAR, _UNSIGNED_CHAR, _UTF) and size == 1)
-        if entry.tag == _ENUM:
-            return CType(f"enum {name}", size, "unsigned")
-        if entry.tag == _ARRAY:
-            return CType(f"{inner.name}[]", size, "array", inner.is_text)
-        word = {_STRUCT: "struct ", _UNION: "union ", _CLASS: ""}.get(entry.tag)
-        if word is None:
-            return CType(name, size, "unknown")
-        return CType(f"{word}{name}", size, "aggregate", False, entry.offset)
-
-    def members(self, offset: int) -> Iterator[Member]:
-        """The members of the struct, union or class whose entry is at an offset; a bit field is not one."""
-        for entry in self.entries(frozenset({_MEMBER}), offset):
-            if entry.tag == _MEMBER and _BIT_SIZE not in entry.attributes:
-                place = entry.attributes.get(_MEMBER_LOCATION)
-                if place is None or isinstance(place.value, int):
-                    name = self.text.of(entry.attributes.get(_NAME)).decode(errors="replace")
-                    yield Member(name, place.number if place else 0, self._type(entry.attributes.get(_TYPE)))
+    def _has(self, entry: Entry, address: int, *, unknown: bool = False) -> bool:
+        """Whether an entry's code includes an address; ``unknown``: what to say of one that names no code."""
+        extents = self._values.extents(entry)
+        return unknown if extents is None else any(first <= address < end for first, end in extents)
 
 
 def _sleb(value: int) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from insitu.symbols.debug_files import embedded_symbols, find_debug_file
 from insitu.symbols.demangle import demangle, demangle_with_parameters
@@ -43,14 +44,12 @@ class FunctionAddresses:
 
     def address(self, name: str) -> int | None:
         """The address of the function of exactly that raw name."""
-        raw = name.encode()
-        for table in self._tables:
-            # Names may share their tails, so a name is wherever its bytes are followed by a zero.
-            places = [match.start() for match in re.finditer(re.escape(raw + b"\0"), table.strings)]
-            hit = np.flatnonzero(np.isin(table.entries["name"], places))
-            if len(hit):
-                return int(table.entries["value"][hit[0]])
-        return None
+        found = (table.entries["value"][rows] for table in self._tables if len(rows := _rows(table, name)))
+        return next((int(values[0]) for values in found), None)
+
+    def defined(self, name: str) -> int:
+        """How many functions have exactly that raw name."""
+        return max((len(_rows(table, name)) for table in self._tables), default=0)
 
     def around(self, address: int) -> tuple[str, int] | None:
         """Name and beginning of the function that an address is in; None for an address in no function."""
@@ -94,3 +93,10 @@ class FunctionAddresses:
             if raw.startswith(("_Z", "_R")) and part in raw:
                 mangled = raw.encode()
                 yield demangle(mangled), demangle_with_parameters(mangled), address
+
+
+def _rows(table: SymbolTable, name: str) -> NDArray[np.intp]:
+    """The entries of that name."""
+    # Names may share their tails, so a name is wherever its bytes are followed by a zero.
+    places = [match.start() for match in re.finditer(re.escape(name.encode() + b"\0"), table.strings)]
+    return np.flatnonzero(np.isin(table.entries["name"], places))

@@ -6,11 +6,12 @@ sites.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from insitu.symbols.dwarf_bytes import CorruptDwarfError, fixed, uleb128
+from insitu.symbols.dwarf_bytes import CorruptDwarfError, fixed
+from insitu.symbols.dwarf_lists import new_list, old_list
 from insitu.symbols.dwarf_units import (
     ADDRESS_INDEXES,
     UNIT_REFERENCES,
@@ -59,10 +60,7 @@ _WANTED: Final = frozenset(
 )
 _DATA2, _DATA8, _REF4 = 0x05, 0x07, 0x13
 
-# DW_RLE_*: operands are an index of an address (x), a number (u) or an address (a).
-_RANGE_OPERANDS: Final = {0: "", 1: "x", 2: "xx", 3: "xu", 4: "uu", 5: "a", 6: "aa", 7: "au"}
-_MAX_RANGES: Final = 1 << 16
-
+_LISTS_HEADER_BYTES: Final = 12  # what precedes a list section's table of offsets, which count from its begin
 _MAX_SPLIT_BYTES: Final = 128 << 20  # of all units' entries: what takes about a minute
 
 _JOINED_SECTIONS: Final = (".debug_info", ".debug_abbrev", ".debug_ranges")
@@ -132,20 +130,15 @@ class _Unit:
 
     def ranges(self, attribute: Attribute) -> list[tuple[int, int]]:
         """The address ranges [first, end) that DW_AT_ranges names."""
-        if self.is_5:
-            return list(self._range_list(attribute))
-        pairs = []
-        at, base = attribute.number + self._skeleton.entry.number(_GNU_RANGES_BASE), self.base
-        for _ in range(_MAX_RANGES):
-            first, at = fixed(self._program.ranges, at, self.word)
-            end, at = fixed(self._program.ranges, at, self.word)
-            if first == (1 << 8 * self.word) - 1:
-                base = end
-            elif not first and not end:
-                break
-            else:
-                pairs.append((base + first, base + end))
-        return pairs
+        if not self.is_5:
+            at = attribute.number + self._skeleton.entry.number(_GNU_RANGES_BASE)
+            listed = old_list(self._program.ranges, at, self.base, self.word, located=False)
+        else:
+            at = attribute.number
+            if attribute.form == Form.RNGLISTX:
+                at = _LISTS_HEADER_BYTES + fixed(self._split.rnglists, _LISTS_HEADER_BYTES + 4 * at, 4)[0]
+            listed = new_list(self._split.rnglists, at, self.base, self.word, self.address_at, located=False)
+        return [(first, end) for first, end, _ in listed]
 
     def extents(self, kept: list[Entry]) -> list[tuple[int, int]]:
         """The address ranges of all functions among entries."""
@@ -161,29 +154,6 @@ class _Unit:
                 is_size = attributes[_HIGH_PC].form not in (Form.ADDR, *ADDRESS_INDEXES)
                 found.append((first, first + end if is_size else end))
         return sorted(found)
-
-    def _range_list(self, attribute: Attribute) -> Iterator[tuple[int, int]]:
-        data, at, base = self._split.rnglists, attribute.number, self.base
-        if attribute.form == Form.RNGLISTX:
-            header = 12  # what precedes the table of offsets, which count from its begin
-            at = header + fixed(data, header + 4 * at, 4)[0]
-        for _ in range(_MAX_RANGES):
-            kind, at = fixed(data, at, 1)
-            operands = []
-            for operand in _RANGE_OPERANDS.get(kind, ""):
-                value, at = fixed(data, at, self.word) if operand == "a" else uleb128(data, at)
-                operands.append(self.address_at(value) if operand == "x" else value)
-            if kind not in _RANGE_OPERANDS:
-                raise CorruptDwarfError(f"range list entry {kind}")
-            if not operands:
-                return
-            if len(operands) == 1:
-                base = operands[0]
-            elif kind == 4:  # DW_RLE_offset_pair
-                yield base + operands[0], base + operands[1]
-            else:
-                first, second = operands
-                yield first, first + second if _RANGE_OPERANDS[kind].endswith("u") else second
 
     def _file_numbers(self) -> dict[int, int] | None:
         """The program's number of each file of the split unit's line table; None if it shares the program's."""

@@ -47,6 +47,8 @@ def latency_blocks(result: Result) -> Iterator[Block]:
             yield [("stopped: the threshold was exceeded", "")]
         yield [("", "")]
         yield _noise(result.measured) if result.tracer == "osnoise" else _spread(result.measured)
+        if result.stack:
+            yield from _frames("stack of the interrupt that was late", result.stack)
     else:
         yield [(f"no time {_WHAT[result.tracer]} above the threshold was found", "bold")]
 
@@ -61,16 +63,20 @@ def _section(tracer: str, found: Section) -> Iterator[Block]:
     # Of sections, the last stack is that of their end.
     stacks = found.stacks[:2] if tracer.startswith("wakeup") else found.stacks[-1:]
     for title, stack in zip(titles, stacks, strict=False):
-        yield [("", "")]
-        yield [(f"# {title}", "bold")]
-        for frame in stack:
-            yield [(f"  {frame}", "")]
+        yield from _frames(title, stack)
     yield [("", "")]
     yield [("# trace", "bold")]
     for line in found.lines[:_MOST_LINES]:
         yield [(line, "dim")]
     if len(found.lines) > _MOST_LINES:
         yield [(f"# {len(found.lines) - _MOST_LINES} more lines", "dim")]
+
+
+def _frames(title: str, stack: Sequence[str]) -> Iterator[Block]:
+    yield [("", "")]
+    yield [(f"# {title}", "bold")]
+    for frame in stack:
+        yield [(f"  {frame}", "")]
 
 
 def _spread(rows: Sequence[Measured]) -> Table:
@@ -129,6 +135,7 @@ def latency_json(result: Result) -> str:
             "stopped": result.stopped,
             "section": result.section and result.section._asdict(),
             "measured": [each._asdict() for each in result.measured],
+            "interrupt_stack": list(result.stack),
             "stack": [each._asdict() for each in result.frames],
         }
     )

@@ -43,7 +43,11 @@ def arguments(subcommands: Subcommands) -> None:
         "-k", "--kernel", default="6.1", metavar="VERSION", help="version of the source package (default 6.1)"
     )
     build.add_argument(
-        "--with", dest="features", default="", metavar="LIST", help="features: kgdb,irqsoff,lockdep,kasan,gcov"
+        "--with",
+        dest="features",
+        default="",
+        metavar="LIST",
+        help="features: irqsoff,latency,kgdb,lockdep,kasan,gcov",
     )
     build.add_argument(
         "-j", "--jobs", type=positive, default=0, metavar="N", help="parallel compilers (default: one per CPU)"
@@ -104,5 +108,7 @@ def _build(args: argparse.Namespace) -> int:
     from insitu.lab.build.build_kernel import build
 
     kernel = build(args.kernel, [word for word in args.features.split(",") if word], args.jobs, messages.note)
+    if kernel.build is not None:
+        messages.note(f"modules for it: make -C {kernel.build} M=$PWD modules")
     print(f"{kernel.name} is ready: insitu lab run -k {kernel.name} -- uname -r")
     return 0

@@ -66,10 +66,11 @@ def build(version: str, features: Sequence[str], jobs: int = 0, report: Report =
         objects = directory / "objects"
         tree = _configured(source, asked, objects, report)
         _compile(tree, objects, jobs or len(os.sched_getaffinity(0)), directory / "make.log", report)
-        kernel = _installed(objects, {"name": name, "configuration": key, "source": source.version})
+        about = {"name": name, "configuration": key, "source": source.version, "build": str(objects)}
+        kernel = _installed(objects, about)
         if "GCOV_KERNEL" not in asked.options:
-            # With gcov they are kept: gcov needs the .gcno files beside the objects.
-            shutil.rmtree(objects)
+            # With gcov all are kept: gcov needs the .gcno files beside the objects.
+            _remove_objects(objects)
     report(f"built {kernel.release} in {(time.monotonic() - begin) / 60:.0f} min")
     return kernel
 
@@ -128,6 +129,18 @@ def _installed(objects: Path, about: dict[str, str]) -> Kernel:
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
     return next(kernel for kernel in cached_kernels() if kernel.image.parent == target)
+
+
+def _remove_objects(objects: Path) -> None:
+    """Remove what only this kernel's own build needs; modules can still be built against ``objects``."""
+    for directory, folders, names in os.walk(objects):
+        if Path(directory) == objects:
+            folders[:] = [name for name in folders if name not in ("include", "scripts")]
+        for name in names:
+            if name.endswith((".o", ".a", ".cmd")) or name.startswith(
+                ("vmlinux", ".vmlinux", ".tmp_vmlinux", "bzImage")
+            ):
+                (Path(directory) / name).unlink()
 
 
 @contextlib.contextmanager

@@ -79,10 +79,13 @@ def configure(source: Path, objects: Path, asked: Path) -> str:
 def compile_kernel(source: Path, objects: Path, jobs: int, log: Path, report: Report) -> None:
     """Build the boot image and vmlinux in ``objects``; make's whole output goes to the file ``log``.
 
-    ``report`` is called every 15 s with the number of files compiled. However this ends, no compiler is left running;
-    a later call resumes the build. Raises InsituError with the first error in make's output.
+    There are no modules, but their target lists the kernel's symbols, for those that are built against it.
+
+    ``report`` is called with the number of files compiled, every 15 s and in long builds less often. However this
+    ends, no compiler is left running; a later call resumes the build. Raises InsituError with the first error in
+    make's output.
     """
-    command = ["nice", *_command(source, objects), f"-j{jobs}", host_architecture().make_target]
+    command = ["nice", *_command(source, objects), f"-j{jobs}", "modules", host_architecture().make_target]
     # In its own process group, so that Ctrl-C does not reach make: this process stops it and all its compilers.
     process = subprocess.Popen(
         command,
@@ -114,7 +117,8 @@ def _follow(process: "subprocess.Popen[bytes]", log: Path, report: Report) -> li
             if len(complaints) < 20 and not line.startswith("  ") and _COMPLAINT.search(line):
                 complaints.append(line)
             now = time.monotonic()
-            if now - reported >= _PROGRESS_SECONDS:
+            # The number of lines is limited (messages.note): in hours it would be reached.
+            if now - reported >= max(_PROGRESS_SECONDS, (now - begin) / 20):
                 reported = now
                 report(f"compiled {compiled} files in {(now - begin) / 60:.0f} min; now {line.strip()}")
     return complaints

@@ -47,7 +47,7 @@ def cached_kernels() -> list[Kernel]:
             fields = json.loads(index.read_text())
             paths = {
                 key: index.parent / fields[key]
-                for key in ("image", "config", "modules", "debuginfo")
+                for key in ("image", "config", "modules", "debuginfo", "build")
                 if fields.get(key)
             }
             origin = str(fields.get("origin", ""))

@@ -27,6 +27,7 @@ class Kernel:
     ``name`` is what users type (``6.1-cloud``), ``release`` what ``uname -r`` prints (``6.1.0-56-cloud-amd64``).
     ``modules`` is the directory that has ``modules.builtin`` and the modules: installed (with ``modules.dep``),
     or a source tree (with ``modules.order``). None if everything is built in, or if only the image is known.
+    ``build`` is the directory that modules are built against, ``make -C BUILD M=$PWD modules``, of a built kernel.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Kernel:
     config: Path | None = None
     modules: Path | None = None
     debuginfo: Path | None = None
+    build: Path | None = None
     origin: str = ""
 
     @functools.cached_property

@@ -27,7 +27,7 @@ from insitu.kernel.tracefs_leftovers import leave_nothing
 from insitu.kernel.tracefs_owner import owner_name
 from insitu.record.ftrace.event_fields import field_kind, find_field
 from insitu.record.ftrace.tracepoints import last_error
-from insitu.record.ftrace.user_code import UserCode, kernel_code
+from insitu.record.ftrace.user_code import Place, UserCode, kernel_code
 from insitu.symbols.btf_type import Type
 
 __all__ = ["Definition", "DynamicEvents", "definitions"]
@@ -96,26 +96,28 @@ def _user(kind: str, place: str, words: list[str]) -> list[str]:
         return [f"{code.path}:{code.offset(address):#x} {_joined(given)}"]
     bodies = []
     for found in code.places(at):
-        address, wanted = found, words
+        address, wanted = found.address, words
         if code.is_entry(at) and any("=" not in word for word in words):  # a function: its entry
             scope = code.scope(address)
             parameters = [each.name for each in scope.variables if each.is_parameter]
             wanted = [name for word in words for name in (parameters if word == "*" else [word])]
-            if code.in_memory(scope, [re.split(r"->|\.", each)[0] for each in wanted]):
+            if code.in_memory(scope, [re.split(r"\W", each)[0] for each in wanted]):
                 address = code.after_prologue(address)
-        bodies.append(f"{code.path}:{code.offset(address):#x} {_joined(_arguments(code, address, wanted))}")
+        arguments = _arguments(code, found._replace(address=address), wanted)
+        bodies.append(f"{code.path}:{code.offset(address):#x} {_joined(arguments)}")
     return bodies
 
 
-def _arguments(code: UserCode, address: int, words: list[str]) -> list[tuple[str, str]]:
+def _arguments(code: UserCode, place: Place, words: list[str]) -> list[tuple[str, str]]:
+    address = place.address
     given: list[tuple[str, str]] = []
     for word in words:
         if raw := _RAW.fullmatch(word):
             given.append((raw["name"], raw["fetch"]))
             continue
-        scope = code.scope(address)
+        scope = code.scope(*place)
         if word != "*":
-            given.append((re.sub(r"->|\.", "_", word), code.argument(scope, address, word)))
+            given.append((re.sub(r"\W+", "_", word).strip("_"), code.argument(scope, address, word)))
             continue
         for variable in scope.variables:
             with contextlib.suppress(InsituError):
@@ -137,11 +139,9 @@ def _returned(code: UserCode, address: int, word: str) -> tuple[str, str]:
 
 
 def _lines_of_kernel(code: UserCode, place: str, words: list[str]) -> list[str]:
-    bodies = []
-    for address in code.places(place):
-        function, start = code.around(address)
-        bodies.append(f"{function}+{address - start:#x} {_joined(_arguments(code, address, words))}")
-    return bodies
+    return [
+        f"{code.kernel_place(each.address)} {_joined(_arguments(code, each, words))}" for each in code.places(place)
+    ]
 
 
 def _of_kernel(kind: str, place: str, words: list[str]) -> str:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from insitu.convert.latency_text import Measured, Section, StackFrame, measured, section, stack_frames
+from insitu.convert.latency_text import Measured, Section, StackFrame, measured, section, stack_frames, stacks
 from insitu.errors import InsituError
 from insitu.kernel.shared_settings import STACK_SWITCH, SharedSettings
 from insitu.kernel.trace_instance import TraceInstance
@@ -35,7 +35,7 @@ LATENCY: Final = register(
             Column("ts_ns", "timestamp", "of a section, the end of the recording"),
             Column("cpu", "cpu", "-1: unknown"),
             Column("tracer", "enum", "`irqsoff`, `wakeup_rt`, `osnoise`, `timerlat` ..."),
-            Column("context", "enum", "of timerlat `irq` or `thread`, of hwlat `inner` or `outer`"),
+            Column("context", "enum", "of timerlat `irq`, `thread` or `user-ret`, of hwlat `inner` or `outer`"),
             Column("latency_ns", "duration", "of osnoise, the longest single noise of the period"),
             Column("runtime_ns", "duration", "of osnoise: how long it measured", nullable=True),
             Column("noise_ns", "duration", "of osnoise: how much of that others had the CPU", nullable=True),
@@ -65,13 +65,17 @@ _MOST_BYTES: Final = 16 << 20
 
 
 class Result(NamedTuple):
-    """What a tracer has found; what it does not measure is empty. ``stopped``: the threshold was exceeded."""
+    """What a tracer has found; what it does not measure is empty.
+
+    ``stopped``: the threshold was exceeded; timerlat's ``stack`` is then that of its interrupt, innermost first.
+    """
 
     tracer: str
     section: Section | None = None
     measured: Sequence[Measured] = ()
     frames: Sequence[StackFrame] = ()
     stopped: bool = False
+    stack: Sequence[str] = ()
 
     @property
     def worst_ns(self) -> int:
@@ -193,7 +197,10 @@ class LatencySource:
             if self._tracer in _OF_SECTIONS:
                 self.result = Result(self._tracer, section(text))
             else:
-                self.result = Result(self._tracer, measured=list(measured(text)), stopped=stopped)
+                stack = stacks(text)[-1:] if stopped else []
+                self.result = Result(
+                    self._tracer, measured=list(measured(text)), stopped=stopped, stack=sum(stack, ())
+                )
         if self._log.is_open:
             self._write_rows(end_ns)
 

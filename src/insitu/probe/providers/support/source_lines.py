@@ -14,21 +14,25 @@ from insitu.symbols.function_addresses import FunctionAddresses
 from insitu.symbols.line_table import LineTable
 from insitu.symbols.symcache import Row
 
-__all__ = ["CodeOfLine", "code_of_line"]
+__all__ = ["CodeOfLine", "code_of_line", "line_table"]
 
 
 class CodeOfLine(Struct, frozen=True):
-    """The first instruction of a line: its address, and the function of the symbol table that it is in."""
+    """The first instruction of a line: its address, and the function of the symbol table that it is in.
+
+    ``depth``: how many functions are inlined into one another up to the one that the line is in.
+    """
 
     address: int
     function: str
     start: int
+    depth: int
 
 
-def code_of_line(elf: Elf, path: str, source: str, line: int) -> list[CodeOfLine]:
-    """Where the code of a line begins; ``source`` is a source file's path or the end of it.
+def line_table(elf: Elf, path: str) -> LineTable:
+    """The source lines of a binary, or of its separate debug file.
 
-    :raises AbsentError: without debug information, for an unknown or ambiguous file, and a line without code.
+    :raises AbsentError: without debug information.
     """
     table = LineTable.of(elf, root=elf.root)
     if table is None:
@@ -36,6 +40,18 @@ def code_of_line(elf: Elf, path: str, source: str, line: int) -> list[CodeOfLine
         table = LineTable.of(debug, beside=[(elf.path, elf.root)], root=elf.root) if debug is not None else None
     if table is None:
         raise AbsentError(f"{path} has no debug information", remedy="compile it with -g, or install its debug file")
+    return table
+
+
+def code_of_line(elf: Elf, path: str, source: str, line: int, table: LineTable | None = None) -> list[CodeOfLine]:
+    """Where the code of a line begins; ``source`` is a source file's path or the end of it.
+
+    ``table`` is what ``line_table`` returns, where it is known.
+
+    :raises AbsentError: without debug information, for an unknown or ambiguous file, and a line without code.
+    """
+    if table is None:
+        table = line_table(elf, path)
 
     def is_wanted(file: str) -> bool:
         return file == source if source.startswith("/") else f"/{file}".endswith(f"/{source}")
@@ -69,4 +85,4 @@ def _first_of_each(elf: Elf, rows: list[Row], file: str, line: int) -> Iterator[
         instance = (start, row.chain[depth + 1 :])
         if instance not in seen:
             seen.add(instance)
-            yield CodeOfLine(row.address, function, start)
+            yield CodeOfLine(row.address, function, start, len(row.chain) - 1 - depth)
