@@ -21,6 +21,7 @@ from insitu.convert.formats.trace_tables import (
     OPEN_NS,
     Spans,
     Threads,
+    counters,
     event_tables,
     require_trace,
     spans,
@@ -28,7 +29,6 @@ from insitu.convert.formats.trace_tables import (
     within,
 )
 from insitu.session.core_tables import SAMPLE
-from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
     from insitu.session.reader import Session
@@ -51,7 +51,7 @@ def export_perfetto(session: "Session", options: ExportOptions) -> Iterator[byte
     interned = Interned()
     if (found := spans(session, len(who.tid))) is not None:
         yield from _slices(found, who, interned)
-    yield from _counters(session)
+    yield from _counters(session, who)
     yield from _samples(session, who, interned)
     for events in event_tables(session, len(who.tid)):
         message = ftrace_message(events.name)
@@ -76,17 +76,22 @@ def _head(session: "Session") -> bytes:
 
 
 def _thread_tracks(who: Threads) -> bytes:
+    """The tracks of each process and then of its threads: a pid that is used again is a process of its own so."""
     tracks = []
-    for upid, (pid, name) in enumerate(zip(who.process_pid.tolist(), who.process_name, strict=True)):
+    by_process = np.argsort(who.upid, kind="stable")
+    ends = np.searchsorted(who.upid[by_process], np.arange(len(who.process_pid)), side="right").tolist()
+    start = 0
+    for upid, (pid, name, end) in enumerate(zip(who.process_pid.tolist(), who.process_name, ends, strict=True)):
         track = schema.TrackDescriptor(uuid=_PROCESS + upid)
         track.process.pid = pid
         track.process.process_name = name
         track.process.cmdline.extend([who.cmdline[upid]] if who.cmdline[upid] else [])
         tracks.append(track)
-    for utid, (tid, pid, upid) in enumerate(zip(who.tid.tolist(), who.pid.tolist(), who.upid.tolist(), strict=True)):
-        track = schema.TrackDescriptor(uuid=_THREAD + utid, parent_uuid=_PROCESS + upid)
-        track.thread.pid, track.thread.tid, track.thread.thread_name = pid, tid, who.name[utid]
-        tracks.append(track)
+        for utid in by_process[start:end].tolist():
+            track = schema.TrackDescriptor(uuid=_THREAD + utid, parent_uuid=_PROCESS + upid)
+            track.thread.pid, track.thread.tid, track.thread.thread_name = pid, int(who.tid[utid]), who.name[utid]
+            tracks.append(track)
+        start = end
     return _described(tracks)
 
 
@@ -141,26 +146,20 @@ def _slices(found: Spans, who: Threads, interned: Interned) -> Iterator[bytes]:
         yield in_order(parts, len(row))
 
 
-def _counters(session: "Session") -> Iterator[bytes]:
-    if not {"counter", "track"} <= set(session.tables):
+def _counters(session: "Session", who: Threads) -> Iterator[bytes]:
+    found = counters(session, len(who.tid))
+    if found is None:
         return
     first = _OTHER + (1 << 31)
     described = []
-    for number, name, unit, utid, cpu in session.sql("select id, name, unit, utid, cpu from track").rows():
-        track = schema.TrackDescriptor(uuid=first + number, name=valid_text(name))
+    for at, (_, name, unit, utid) in enumerate(found.tracks):
+        track = schema.TrackDescriptor(uuid=first + at, name=name)
         if utid:
             track.parent_uuid = _THREAD + utid
-        elif cpu is not None:
-            track.name += f", CPU {cpu}"
-        track.counter.unit_name = valid_text(unit)
+        track.counter.unit_name = unit
         described.append(track)
     yield _described(described)
-    found = session.sql("select ts_ns, track, value from counter order by ts_ns")
-    columns = {
-        "ts": _u64(found["ts_ns"].to_numpy()),
-        "track": _u64(first + found["track"].to_numpy().astype(np.int64)),
-        "value": found["value"].to_numpy().astype(np.float64),
-    }
+    columns = {"ts": _u64(found.ts_ns), "track": _u64(first + found.track), "value": found.value}
     kinds = schema.TrackEvent
 
     def sampled(ts: int, track: int, value: float) -> Any:
