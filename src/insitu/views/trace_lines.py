@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.convert.event_schema import EventKind, column_of
 from insitu.convert.print_format import Printer, printer
-from insitu.convert.trace_events import EventKind, column_of, event_columns, recorded_formats
+from insitu.convert.trace_events import event_columns, recorded_formats
 from insitu.convert.trace_pages import PageLayout, TraceRecords, records_of
 from insitu.convert.trace_stacks import KERNEL_STACK, TRACING_FUNCTIONS, USER_STACK, stack_addresses
 from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.distinct import groups
-from insitu.session.schema import quoted
+from insitu.session.schema import quoted_table
 from insitu.terminal_text import printable
 from insitu.views.held_lines import HeldLines
 
@@ -162,7 +163,7 @@ def session_lines(session: Session, events: Mapping[str, tuple[str, EventFormat]
 
     Memory is bounded by the events of a slice of time; the more rows, the more slices.
     """
-    places = {table: f"event.{quoted(table.partition('.')[2])}" for table, _ in events.values()}
+    places = {table: quoted_table(table) for table, _ in events.values()}
     if not places:
         return
     bounds = " union all ".join(f"select min(ts_ns), max(ts_ns), count(*) from {place}" for place in places.values())

@@ -230,7 +230,7 @@ def importer_of(path: Path) -> Importer:
     for importer in IMPORTERS:
         if importer.recognises(head):
             return importer
-    what = "not a session, perf.data file or text of stacks" if head else "empty file"
+    what = "neither a session, perf.data, trace.dat nor text of ftrace or of stacks" if head else "empty file"
     raise InsituError(f"{path}: {what}", remedy="insitu import --help lists what can be read")
 
 

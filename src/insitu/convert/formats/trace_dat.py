@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
 from insitu.convert.ahead import ahead
+from insitu.convert.event_schema import EventKind
 from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.trace_dat_file import TraceBuffer, TraceDat, open_trace_dat
-from insitu.convert.trace_events import EventKind, EventWriter, event_kinds, windows
+from insitu.convert.trace_events import EventWriter, event_kinds, windows
 from insitu.convert.trace_pages import TraceRecords, page_layout
 from insitu.errors import InsituError
 from insitu.session.writer import SessionWriter
@@ -46,18 +47,22 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
             writer.processes.thread(tid, writer.processes.process_of(tid), name=name)
     first_ns: list[int] = []
     last_ns: list[int] = []
+    syscalls = True
     for buffer in found.buffers:
         if buffer.is_text:
             writer.notes.append(f"buffer {buffer.name or 'top'}: text of a latency tracer, not imported")
             continue
         prefix = re.sub(r"[^\w\-]", "_", buffer.name)[:40] + "." if buffer.name else ""
-        events = EventWriter(kinds, writer, addresses, name=_SOURCE, prefix=prefix, states=not first_ns)
+        events = EventWriter(
+            kinds, writer, addresses, name=_SOURCE, prefix=prefix, states=not first_ns, syscalls=syscalls
+        )
         for records in ahead(_records(found, buffer)):
             events.add(records)
             if len(records.ts_ns):
                 first_ns.append(int(records.ts_ns.min()))
                 last_ns.append(int(records.ts_ns.max()))
         events.finish(known_losses=bool(found.stats))
+        syscalls = syscalls and not events.has_syscalls
     _add_losses(found, writer)
     if first_ns:
         start_ns = min(first_ns)

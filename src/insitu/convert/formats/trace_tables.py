@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.convert.trace_events import HEAD, field_of, recorded_formats
+from insitu.convert.event_schema import HEAD, field_of
+from insitu.convert.trace_events import recorded_formats
 from insitu.errors import InsituError
 from insitu.valid_text import valid_text
 
