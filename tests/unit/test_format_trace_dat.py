@@ -169,13 +169,14 @@ def test_cpus_that_name_the_same_pages_are_damage(tmp_path):
 
 
 _GRAPH = re.compile(
-    r"\s*\S+-(?P<tid>\d+)\s+\[\d+\]\s+\d+\.\d{9}: funcgraph_(?:entry|exit): +(?:[^\d\s|] )? *(?:(?P<us>[\d.]+) us)? *\|"
+    r"\s*\S+-(?P<tid>\d+)\s+\[\d+\]\s+\d+\.\d{9}: funcgraph_(?:entry|exit): +"
+    r"(?:[^\d\s|] )? *(?:(?P<us>[\d.]+) us)? *\|"
     r" +(?:(?P<leaf>[\w.]+)\(\);|(?P<begins>[\w.]+)\(\) \{|\}.*)"
 )
 
 
 def _graph(text):
-    """(thread, function, its caller's place in the list or -1, ns) of each call, by a walk over the report's braces."""
+    """(thread, function, place of its caller or -1, ns) of each call, by a walk over the report's braces."""
     calls, open_calls = [], {}
     for match in filter(None, map(_GRAPH.fullmatch, text.splitlines())):
         path = open_calls.setdefault(match["tid"], [])

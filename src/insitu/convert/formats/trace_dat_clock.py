@@ -50,7 +50,7 @@ class TimeShift(NamedTuple):
 
     def _of_cpu(self, ts_ns: I64, known: ClockSamples) -> I64:
         if len(known.time) == 1:
-            return ts_ns + known.offset[0]
+            return ts_ns + int(known.offset[0])
         first = np.clip(np.searchsorted(known.time, ts_ns, side="right") - 1, 0, len(known.time) - 2)
         offset = known.offset[first]
         if self.interpolate:
@@ -59,7 +59,8 @@ class TimeShift(NamedTuple):
             offset = offset + np.sign(change) * (np.abs(change) // span)  # as C divides
         scaled = ts_ns.astype(np.uint64) * known.scaling[first].astype(np.uint64)
         shifted = scaled >> np.minimum(known.fraction[first].astype(np.uint64), np.uint64(63))
-        return shifted.astype(np.int64) + offset
+        host_ns: I64 = shifted.astype(np.int64) + offset
+        return host_ns
 
 
 def read_time_shift(at: Cursor) -> TimeShift:
@@ -70,7 +71,7 @@ def read_time_shift(at: Cursor) -> TimeShift:
     measured = []
     for _ in range(count):
         samples = at.u32()
-        measured.append([_numbers(at, samples) for _ in range(3)])
+        measured.append((_numbers(at, samples), _numbers(at, samples), _numbers(at, samples)))
     # Before version 3.0 there were no fractions.
     fractions = [_numbers(at, len(each[0])) if at.left else np.zeros_like(each[0]) for each in measured]
     cpus = [ClockSamples(*each, fraction) for each, fraction in zip(measured, fractions, strict=True)]
