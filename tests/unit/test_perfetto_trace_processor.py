@@ -92,8 +92,12 @@ def test_samples_have_their_stacks_from_the_outermost_frame_on(tmp_path):
     path.write_text(
         "prog 7 [001] 1.000000001: 5 cpu-clock: \n\t11 leaf (/bin/p)\n\t22 main (/bin/p)\n\n"
         "prog 7 [000] 1.000000002: 5 cpu-clock: \n\t22 main (/bin/p)\n\n"
+        "prog 7 [001] 1.000000003: 9 cpu-clock: \n\t22 main (/bin/p)\n\n"
     )
     with trace_processor(_exported(path)) as asked:
+        counts = asked.query(
+            "select name, cpu, value from counter c join perf_counter_track t on t.id = c.track_id order by ts"
+        )
         samples = asked.query(
             "select ts, cpu, tid, callsite_id from perf_sample join thread using (utid) order by ts"
         )
@@ -111,8 +115,10 @@ def test_samples_have_their_stacks_from_the_outermost_frame_on(tmp_path):
             callsite, name, module = frames[callsite]
             chain.append((name, module))
         chains.append(chain)
-    assert [row[:3] for row in samples] == [(10**9 + 1, 1, 7), (10**9 + 2, 0, 7)]
-    assert chains == [[("leaf", "/bin/p"), ("main", "/bin/p")], [("main", "/bin/p")]]
+    assert [row[:3] for row in samples] == [(10**9 + 1, 1, 7), (10**9 + 2, 0, 7), (10**9 + 3, 1, 7)]
+    main = ("main", "/bin/p")
+    assert chains == [[("leaf", "/bin/p"), main], [main], [main]]
+    assert counts == [("cpu-clock", 1, 5), ("cpu-clock", 0, 5), ("cpu-clock", 1, 14)]
 
 
 def test_what_ran_on_the_cpu_is_what_the_switches_say(events: TraceProcessor):

@@ -67,6 +67,8 @@ def _spans(*windows):
         events.write(until_ns)
     events.finish()
     writer.finish()
+    if "span" not in tables.tables:
+        return []
     columns = (tables.column("span", name) for name in ("ts_ns", "dur_ns", "name"))
     return sorted(zip(*(column if isinstance(column, list) else column.tolist() for column in columns), strict=True))
 
@@ -95,6 +97,13 @@ def test_an_exit_without_its_entry_ends_no_call():
 def test_rt_sigreturn_is_ended_by_the_exit_that_has_no_number():
     rows = [(_ENTER, 10, 7, 15), (_EXIT, 20, 7, -1)]
     assert _spans((100, rows)) == _spans((10, rows[:1]), (100, rows[1:])) == [(10, 10, "rt_sigreturn")]
+
+
+def test_entries_without_events_of_exits_are_no_spans():
+    assert _spans((100, [(_ENTER, 10, 7, 0), (_ENTER, 20, 7, 0)])) == []
+    enter = ("syscalls:sys_enter_read", "syscalls:sys_enter_write")
+    rows = [(enter[0], 10, 7, 0), (enter[1], 20, 7, 1), ("syscalls:sys_exit_write", 25, 7, 1), (enter[0], 30, 7, 0)]
+    assert _spans((100, rows)) == [(20, 5, "write")]
 
 
 def test_events_of_both_kinds_make_each_call_once():

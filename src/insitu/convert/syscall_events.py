@@ -61,6 +61,8 @@ class SyscallEvents:
         self._number: dict[int, int] = {}
         """By thread: the number of its last entry or exit."""
         self._waiting: dict[bool, list[_Half]] = {True: [], False: []}
+        self._ended: I64 = np.zeros(0, np.int64)
+        """The numbers of which exits have been seen."""
         self._raw = False
         self.written = 0
         """So many spans."""
@@ -116,6 +118,7 @@ class SyscallEvents:
         before = np.append(0, number[:-1])
         before[first] = [self._number.get(thread, -1) for thread in threads]
         number = np.where(~entered & (number < 0), before, number)
+        self._ended = np.union1d(self._ended, number[~entered])
         self._number.update(zip(threads, number[ends].tolist(), strict=True))
         found = {
             "ts_ns": events.ts_ns[order],
@@ -132,16 +135,20 @@ class SyscallEvents:
         }
 
     def _append(self, joined: Joined) -> None:
-        enter, exit_of = joined.enter, joined.exit_of
-        rows = len(exit_of)
-        if not rows:
+        numbers = np.asarray(joined.enter["nr"]).astype(np.int64)
+        # Without events of exits, an entry says nothing about how long the call took.
+        known = np.isin(numbers, self._ended) | (self._raw and len(self._ended) > 0)
+        kept = np.flatnonzero(known | (joined.exit_of >= 0))
+        if not (rows := len(kept)):
             return
+        enter = {name: np.asarray(joined.enter[name])[kept] for name in ("ts_ns", "tid", "cpu", "nr")}
+        exit_of = joined.exit_of[kept]
         is_open = exit_of < 0
-        ts_ns = np.asarray(enter["ts_ns"]).astype(np.int64)
+        ts_ns = enter["ts_ns"].astype(np.int64)
         dur = np.zeros(rows, np.int64)
         dur[~is_open] = np.asarray(joined.exit["ts_ns"]).astype(np.int64)[exit_of[~is_open]] - ts_ns[~is_open]
-        numbers, which = distinct(np.asarray(enter["nr"]).astype(np.int64))
-        names = [call_name(self._abi, number) for number in numbers.tolist()]
+        values, which = distinct(enter["nr"].astype(np.int64))
+        names = [call_name(self._abi, number) for number in values.tolist()]
         taken = np.ma.masked_array(dur, is_open)
         self._writer.append(
             SPAN,
@@ -150,7 +157,7 @@ class SyscallEvents:
                 "ts_ns": ts_ns,
                 "dur_ns": taken,
                 "self_ns": taken,
-                "utid": self._writer.processes.utids(np.asarray(enter["tid"]).astype(np.int32), ts_ns),
+                "utid": self._writer.processes.utids(enter["tid"].astype(np.int32), ts_ns),
                 "cpu": enter["cpu"],
                 "category": ["syscall"] * rows,
                 "name": [names[each] for each in which.tolist()],

@@ -29,6 +29,7 @@ from insitu.convert.formats.trace_tables import (
     within,
 )
 from insitu.session.core_tables import SAMPLE
+from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
     from insitu.session.reader import Session
@@ -172,7 +173,9 @@ def _counters(session: "Session", who: Threads) -> Iterator[bytes]:
 def _samples(session: "Session", who: Threads, interned: Interned) -> Iterator[bytes]:
     if SAMPLE.name not in session.tables:
         return
-    found = session.sql("select ts_ns, utid, cpu, stack from sample where ts_ns > 0 order by ts_ns")
+    found = session.sql(
+        "select ts_ns, utid, cpu, stack, event_type, weight from sample where ts_ns > 0 order by ts_ns"
+    )
     if not len(found):
         return
     utid = within(found["utid"].to_numpy().astype(np.int64), len(who.tid))
@@ -182,22 +185,41 @@ def _samples(session: "Session", who: Threads, interned: Interned) -> Iterator[b
     parent, frame = tree["parent"].fill_null(0).to_numpy(), tree["frame"].fill_null(-1).to_numpy()
     ids = interned.callstacks(used.tolist(), parent, frame, session["frame"].sort("id"))
     yield interned.packet()
+    cpu = np.maximum(found["cpu"].to_numpy(), 0).astype(np.uint32)
+    events = found["event_type"].unique().to_list()
+    names = dict(session.sql("select id, name from event_type").rows())
+    # Perfetto draws what the event has counted on each CPU. It knows one event: of several, samples are counted.
+    name, steps = (names.get(events[0], ""), found["weight"]) if len(events) == 1 else ("samples", None)
+    yield _sampled_event(valid_text(name) or "samples")
     columns = {
         "ts": _u64(found["ts_ns"].to_numpy()),
-        "cpu": np.maximum(found["cpu"].to_numpy(), 0).astype(np.uint32),
+        "cpu": cpu,
+        "count": _running_sums(np.ones(len(cpu), np.int64) if steps is None else steps.to_numpy(), cpu),
         "pid": who.pid[utid].astype(np.uint32),
         "tid": who.tid[utid].astype(np.uint32),
         "stack": np.array(ids, np.uint32)[of_row],
     }
 
-    def sampled(ts: int, cpu: int, pid: int, tid: int, stack: int) -> Any:
-        return trace(
-            timestamp=ts,
-            perf_sample=schema.PerfSample(cpu=cpu, pid=pid, tid=tid, callstack_iid=stack),
-            sequence_flags=2,
-        )
+    def sampled(ts: int, cpu: int, count: int, pid: int, tid: int, stack: int) -> Any:
+        sample = schema.PerfSample(cpu=cpu, timebase_count=count, pid=pid, tid=tid, callstack_iid=stack)
+        return trace(timestamp=ts, perf_sample=sample, sequence_flags=2)
 
     yield from packets(sampled, columns)
+
+
+def _sampled_event(name: str) -> bytes:
+    packet = schema.TracePacket(trusted_packet_sequence_id=SEQUENCE, sequence_flags=2)
+    packet.trace_packet_defaults.perf_sample_defaults.timebase.name = name
+    return packet_bytes(packet)
+
+
+def _running_sums(values: NDArray[Any], cpu: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """The sum of the values of each CPU up to each of them."""
+    sums = np.zeros(len(values), np.uint64)
+    for number in np.unique(cpu).tolist():
+        rows = np.flatnonzero(cpu == number)
+        sums[rows] = np.cumsum(_u64(values[rows]))
+    return sums
 
 
 def _u64(values: NDArray[Any]) -> NDArray[np.uint64]:
