@@ -7,6 +7,7 @@ import struct
 import pytest
 from tests.unit import trace_dat_files as files
 
+from insitu.cli import main
 from insitu.convert.formats.trace_dat import _scaled
 from insitu.convert.formats.trace_dat_sections import Budget, Cursor
 from insitu.convert.open import import_file, open_session
@@ -77,6 +78,12 @@ def test_files_of_other_releases_have_the_events_and_fields_that_their_report_pr
         shown = {name: value for name, value in line.fields.items() if type(value) is int or name.endswith("comm")}
         assert {name: fields[name] for name in shown} == shown
     assert len([row for row in found if row[5].get("stack")]) == len(stacks)
+
+
+def test_events_of_every_buffer_are_printed(tmp_path, capsys):
+    import_file(files.file("buffers", tmp_path), tmp_path / "run.insitu")
+    assert main(["events", str(tmp_path / "run.insitu"), "-q"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(files.report("buffers")) == 26
 
 
 def test_threads_have_the_names_that_the_file_lists_or_a_switch_says(tmp_path, session_of):
