@@ -11,6 +11,7 @@ from itertools import takewhile
 import numpy as np
 import pytest
 
+import insitu
 from insitu.convert.trace_events import event_columns, event_kinds
 from insitu.convert.trace_pages import decode_pages, page_layout
 from insitu.kernel.trace_instance import TraceInstance
@@ -171,6 +172,25 @@ def test_a_command_s_events_become_tables_of_its_threads(tmp_path):
     query = "select name, filename from event.sched_process_exec join thread using (utid) order by ts_ns"
     assert [line.rpartition("/")[2] for line in lines("sql", run, query)[1:]] == ["sh", "ls", "ls"]
     assert lines("sql", run, "select count(*) from event.sched_process_fork")[-1] == "1"
+
+
+@pytest.mark.parametrize("events", ["raw_syscalls:*", "syscalls:*_openat,syscalls:*_write"])
+def test_recorded_system_calls_are_spans_as_many_as_strace_counts(events, tmp_path):
+    command = ["/bin/cat", "/etc/hostname"]
+    counted = subprocess.run(
+        ["strace", "-c", "-U", "calls,name", *command], capture_output=True, text=True, check=True
+    )
+    expected = {name: int(count) for count, name in re.findall(r"^ *(\d+) (\w+)$", counted.stderr, re.MULTILINE)}
+    words = [word for each in events.split(",") for word in ("-e", each)]
+    lines("events", *words, "-o", tmp_path / "run.insitu", "--", *command)
+    with insitu.open(tmp_path / "run.insitu") as session:
+        found = session.sql(
+            "select name, count(*), count(dur_ns) from span where category = 'syscall' group by name"
+        ).rows()
+    wanted = ("openat", "write") if events.startswith("syscalls") else ("openat", "write", "read", "mmap", "fstat")
+    assert {name: (calls, ended) for name, calls, ended in found if name in wanted} == {
+        name: (expected[name], expected[name]) for name in wanted if name in expected
+    }
 
 
 def test_a_filter_keeps_the_events_that_match():

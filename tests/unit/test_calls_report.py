@@ -5,9 +5,10 @@ from collections import Counter
 
 import pytest
 from tests.unit.function_graph_data import TextCall, calls_of_text, recording
+from tests.unit.trace_dat_files import file
 
 from insitu.cli import main
-from insitu.convert.open import open_session
+from insitu.convert.open import import_file, open_session
 
 KERNEL = "6.12"  # no interrupt came in this one
 
@@ -106,6 +107,25 @@ def test_a_diff_compares_self_times_in_total_and_for_each_call(tmp_path, capsys)
     same = json.loads(printed(capsys, "diff", runs[0], runs[0], "--json"))["functions"]
     assert all(row["self_ns"][0] == row["self_ns"][1] and row["p"] == 1 for row in same)
     assert "do_sys_openat2" in printed(capsys, "diff", *runs, "--limit", 0)
+
+
+def test_calls_of_a_trace_cmd_file_are_compared_as_those_of_a_session(tmp_path, capsys) -> None:
+    path = file("graph_2.9.1", tmp_path)
+    import_file(path, tmp_path / "run.insitu")
+    rows = json.loads(printed(capsys, "diff", path, tmp_path / "run.insitu", "--json", "--limit", 0))["functions"]
+    found = {row["function"]: row for row in rows}
+    assert found["do_sys_openat2"]["calls"] == [6, 6]
+    assert all(row["self_ns"][0] == row["self_ns"][1] for row in rows)
+    amounts = printed(capsys, "diff", path, path, "--no-normalise", "--json")
+    assert "calls" not in amounts  # amounts of stacks were asked for
+
+
+@pytest.mark.parametrize("option", [["--slowest"], ["--callees", "b"]])
+def test_calls_of_a_recording_of_stacks_are_an_error(option, tmp_path, capsys) -> None:
+    path = tmp_path / "a.folded"
+    path.write_text("a;b 3\n")
+    assert main(["report", str(path), *option]) == 1
+    assert f"{path}: no calls of functions" in capsys.readouterr().err
 
 
 def test_a_function_that_was_not_recorded_is_an_error_with_the_nearest_name(tmp_path, capsys) -> None:

@@ -8,13 +8,13 @@ import pytest
 from tests.unit import trace_dat_files as files
 
 from insitu.cli import main
+from insitu.convert.event_schema import column_of, field_of
 from insitu.convert.formats.ftrace_text import is_ftrace_text
 from insitu.convert.formats.perf_script import is_perf_script
 from insitu.convert.formats.registry import ImportOptions, importer_of
 from insitu.convert.formats.stack_maps import is_bpftrace, is_dtrace
 from insitu.convert.formats.trace_tables import event_tables
 from insitu.convert.open import import_file, open_session
-from insitu.convert.trace_events import column_of, field_of
 from insitu.errors import InsituError
 
 _GRAPH = """\

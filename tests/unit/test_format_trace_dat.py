@@ -1,14 +1,18 @@
 """Files of trace-cmd, imported, against what trace-cmd report prints of them."""
 
+import gzip
+import re
 import struct
 
 import pytest
 from tests.unit import trace_dat_files as files
 
+from insitu.cli import main
 from insitu.convert.formats.trace_dat import _scaled
 from insitu.convert.formats.trace_dat_sections import Budget, Cursor
 from insitu.convert.open import import_file, open_session
 from insitu.errors import InsituError
+from insitu.session.call_table import shows_calls
 
 _HEAD = {"ts_ns", "utid", "cpu"}
 
@@ -55,6 +59,31 @@ def test_each_buffer_has_its_own_tables_and_the_date_makes_wall_clock_times(tmp_
     assert sorted(row[:5] for row in found) == sorted(
         (line.buffer, line.event, line.ts_ns, line.cpu, line.tid) for line in expected
     )
+
+
+@pytest.mark.parametrize("release", ["2.9.1", "3.3.1", "3.4"])
+def test_files_of_other_releases_have_the_events_and_fields_that_their_report_prints(release, tmp_path, session_of):
+    lines = files.report(f"release_{release}")
+    stacks = [line for line in lines if line.event == "kernel_stack"]  # of the event before
+    expected = sorted(
+        (line for line in lines if line.event != "kernel_stack"), key=lambda line: (line.ts_ns, line.cpu, line.tid)
+    )
+    with session_of(files.file(f"release_{release}", tmp_path)) as session:
+        found = _events(session)
+    assert len(expected) > 300
+    assert {line.event for line in expected} >= {"function", "sys_enter", "sys_exit"}
+    for (buffer, event, ts_ns, cpu, tid, fields), line in zip(found, expected, strict=True):
+        assert (buffer, event, ts_ns, cpu, tid) == (line.buffer, line.event, line.ts_ns, line.cpu, line.tid)
+        # Others are printed as arrays and functions.
+        shown = {name: value for name, value in line.fields.items() if type(value) is int or name.endswith("comm")}
+        assert {name: fields[name] for name in shown} == shown
+    assert len([row for row in found if row[5].get("stack")]) == len(stacks)
+
+
+def test_events_of_every_buffer_are_printed(tmp_path, capsys):
+    import_file(files.file("buffers", tmp_path), tmp_path / "run.insitu")
+    assert main(["events", str(tmp_path / "run.insitu"), "-q"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(files.report("buffers")) == 26
 
 
 def test_threads_have_the_names_that_the_file_lists_or_a_switch_says(tmp_path, session_of):
@@ -144,3 +173,40 @@ def test_cpus_that_name_the_same_pages_are_damage(tmp_path):
     (tmp_path / "same.dat").write_bytes(data)
     with pytest.raises(InsituError, match="pages of several CPUs"):
         import_file(tmp_path / "same.dat", tmp_path / "run.insitu")
+
+
+_GRAPH = re.compile(
+    r"\s*\S+-(?P<tid>\d+)\s+\[\d+\]\s+\d+\.\d{9}: funcgraph_(?:entry|exit): +"
+    r"(?:[^\d\s|] )? *(?:(?P<us>[\d.]+) us)? *\|"
+    r" +(?:(?P<leaf>[\w.]+)\(\);|(?P<begins>[\w.]+)\(\) \{|\}.*)"
+)
+
+
+def _graph(text):
+    """(thread, function, place of its caller or -1, ns) of each call, by a walk over the report's braces."""
+    calls, open_calls = [], {}
+    for match in filter(None, map(_GRAPH.fullmatch, text.splitlines())):
+        path = open_calls.setdefault(match["tid"], [])
+        took = round(float(match["us"] or 0) * 1000)
+        if name := match["leaf"] or match["begins"]:
+            calls.append([int(match["tid"]), name, path[-1] if path else -1, took])
+        if match["begins"]:
+            path.append(len(calls) - 1)
+        elif not name:
+            calls[path.pop()][3] = took
+    return calls
+
+
+def test_function_graphs_become_the_tree_of_calls_that_the_report_draws(tmp_path, session_of):
+    text = gzip.decompress((files.HERE / "graph_2.9.1.report.gz").read_bytes()).decode()
+    expected = _graph(text)
+    with session_of(files.file("graph_2.9.1", tmp_path)) as session:
+        rows = session.sql(
+            "select tid, span.name, parent, dur_ns, self_ns, id from span join thread using (utid) order by id"
+        ).rows()
+        assert shows_calls(session)
+    place = {row[5]: at for at, row in enumerate(rows)}
+    assert len(expected) > 250
+    assert [(tid, name, place.get(parent, -1), dur) for tid, name, parent, dur, *_ in rows] == [*map(tuple, expected)]
+    own = [took - sum(each[3] for each in expected if each[2] == at) for at, (*_, took) in enumerate(expected)]
+    assert [row[4] for row in rows] == own

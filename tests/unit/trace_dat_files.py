@@ -2,6 +2,14 @@
 
 version_6, version_7 (zstd) and version_7_plain hold the same events; buffers has two instances, one with wall-clock
 times (--date). The lists of kernel symbols and, in buffers, of event formats were cut to a few.
+
+release_2.9.1, release_3.3.1 (zlib) and release_3.4 (zstd), as trace-cmd of Debian 11, 13 and of unstable wrote them
+in a guest with 6.12, have switches with stacks, and the buffers calls (function) and calls2 (raw_syscalls);
+graph_2.9.1 is of function_graph, its report without -R. They were recorded with a short /proc/kallsyms. syscalls is
+of 3.1.6.
+
+host and guest are of trace-cmd 3.4 record -A, through a vsock of one kernel to itself; host is cut off after its
+options. The report is of both files, its lines are those of guest (-t): the times are of the host's clock.
 """
 
 import gzip
@@ -11,7 +19,7 @@ from typing import NamedTuple
 
 HERE = Path(__file__).parent / "trace_dat"
 _LINE = re.compile(
-    r"(?:(?P<buffer>\w+):)?\s*(?P<comm>.+)-(?P<tid>\d+)\s+\[(?P<cpu>\d+)\] (?P<s>\d+)\.(?P<ns>\d{9}): "
+    r"\s*(?:(?P<buffer>\w+):)?\s*(?P<comm>.+)-(?P<tid>\d+)\s+\[(?P<cpu>\d+)\](?:-0x\d+)? +(?P<s>\d+)\.(?P<ns>\d{9}): "
     r"(?P<event>\w+):\s+(?P<fields>.*)"
 )
 

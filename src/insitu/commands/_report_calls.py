@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 from insitu.errors import InsituError, nearest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from insitu.session.call_table import CallTable
     from insitu.session.reader import Session
     from insitu.views.calls.text import NotTraced
 
-__all__ = ["report_calls"]
+__all__ = ["no_calls", "report_calls"]
+
+
+def no_calls(path: "str | Path") -> InsituError:
+    """The error for a recording without calls of functions."""
+    return InsituError(f"{path}: no calls of functions", remedy="insitu calls -o RUN records them")
 
 
 def report_calls(session: "Session", args: argparse.Namespace) -> int:
@@ -24,7 +31,7 @@ def report_calls(session: "Session", args: argparse.Namespace) -> int:
     from insitu.views.terminal import Screen
 
     if not has_calls(session.database):
-        raise InsituError(f"{session.path}: no calls of functions", remedy="insitu calls -o RUN records them")
+        raise no_calls(session.path)
     table = load_calls(session.database)
     _known(table, args.callees or args.slowest)
     if args.callees:

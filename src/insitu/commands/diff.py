@@ -1,7 +1,7 @@
 """Show what grew and what shrank between two recordings, function by function.
 
 By default, percentages are compared. "*" marks a change, "~" one that is not significant (p >= 0.05).
-Of recorded calls (insitu calls -o), self times are compared, in total and for each call.
+Of recorded calls (insitu calls -o, or function_graph of trace-cmd), self times are compared, in total and per call.
 -o also writes a differential flame graph as one HTML page.
 
 examples:
@@ -25,17 +25,15 @@ from insitu.commands._options import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from insitu.session.reader import Session
     from insitu.session.weighted_stacks import Value
-    from insitu.views.calls.functions import FunctionCalls
 
 __all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("before", metavar="BEFORE", help="session, perf.data or folded stacks")
-    parser.add_argument("after", metavar="AFTER", help="session, perf.data or folded stacks")
+    parser.add_argument("before", metavar="BEFORE", help="session, perf.data, trace.dat or folded stacks")
+    parser.add_argument("after", metavar="AFTER", help="session, perf.data, trace.dat or folded stacks")
     output_option(parser, "write a differential flame graph: FILE.html")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--folded", action="store_true", help='write "stack before after" lines instead')
@@ -52,11 +50,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import contextlib
     import sys
     from pathlib import Path
 
-    from insitu.convert.open import load_stacks
+    from insitu.convert.open import is_like_a_session, load_stacks, open_session
     from insitu.errors import InsituError
+    from insitu.session.call_table import shows_calls
     from insitu.session.weighted_stacks import Selection
     from insitu.views.diff import Scale, diff_folded, diff_stacks, diff_to_json
     from insitu.views.losses import loss_text
@@ -65,11 +65,16 @@ def run(args: argparse.Namespace) -> int:
     if output is not None and output.suffix not in (".html", ".htm"):
         raise InsituError(f"{output}: not .html", remedy="-o FILE.html", status=2)
     want = selection(args)
-    if want == Selection() and not (output or args.folded or args.by_time or args.unit) and args.part == "self":
-        calls = [_function_calls(Path(path)) for path in (args.before, args.after)]
-        if calls[0] is not None and calls[1] is not None:
-            return _diff_calls(args, calls[0], calls[1])
-    before, after = (load_stacks(path, want) for path in (args.before, args.after))
+    of_stacks = output or args.folded or args.by_time or args.no_normalise or args.unit or args.part != "self"
+    with contextlib.ExitStack() as opened:
+        paths = (Path(args.before), Path(args.after))
+        sessions = [opened.enter_context(open_session(each)) if is_like_a_session(each) else None for each in paths]
+        if want == Selection() and not of_stacks and all(each and shows_calls(each) for each in sessions):
+            return _diff_calls(args, *(each for each in sessions if each))
+        before, after = (
+            session.stacks(want) if session else load_stacks(path, want)
+            for path, session in zip(paths, sessions, strict=True)
+        )
     values = (unit_value(before, args.unit), unit_value(after, args.unit))
     value: Value = "weight" if "weight" in values else "count"
     warnings = [
@@ -104,25 +109,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _function_calls(path: "Path") -> "list[FunctionCalls] | None":
-    """The functions of a session whose default table has calls; None of others."""
-    from insitu.convert.open import open_session
-    from insitu.session.call_table import load_calls, shows_calls
-    from insitu.session.directory import is_session
-    from insitu.views.calls.functions import function_calls
-
-    if not is_session(path):
-        return None
-    with open_session(path) as session:
-        return function_calls(load_calls(session.database)) if shows_calls(session) else None
-
-
-def _diff_calls(args: argparse.Namespace, before: "list[FunctionCalls]", after: "list[FunctionCalls]") -> int:
+def _diff_calls(args: argparse.Namespace, *sessions: "Session") -> int:
+    """Show whose self time changed between two recordings of calls."""
     import sys
 
+    from insitu.session.call_table import load_calls
     from insitu.views.calls.diff import call_changes, changes_json, changes_table
+    from insitu.views.calls.functions import function_calls
     from insitu.views.terminal import Screen
 
+    before, after = (function_calls(load_calls(session.database)) for session in sessions)
     changes = call_changes(before, after)
     if args.json:
         print(changes_json(changes, args.limit))

@@ -136,7 +136,7 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
         source = TracePagesSource(tracing, buffer_kb=(args.buffer or 0) >> 10, tracefs=tracefs)
         source.at_end = tracing.read_results
         if args.output is not None:
-            from insitu.convert.trace_events import tables_of
+            from insitu.convert.event_schema import tables_of
 
             first = tables_of(tracing.events)[0]
             outcome, manifest = recorded(
@@ -175,8 +175,9 @@ def _print(args: argparse.Namespace) -> int:
         events = recorded_events(session)
         if not events:
             raise InsituError(f"{args.run_path}: no trace events", remedy=f"insitu sql {args.run_path} .tables")
-        chosen = [name for each in patterns for name in matching_events(each, list(events))] or list(events)
-        lines = session_lines(session, {name: events[name] for name in chosen})
+        names = list(dict.fromkeys(each.label for each in events))
+        chosen = {name for each in patterns for name in matching_events(each, names)} or {*names}
+        lines = session_lines(session, [each for each in events if each.label in chosen])
         while some := list(islice(lines, _LINES_AT_ONCE)):
             sys.stdout.write("\n".join([*some, ""]))
         if session.manifest.lost and not args.quiet:

@@ -7,6 +7,7 @@ examples:
   insitu import perf.data -o run.insitu
   perf record -g -o - -- ./prog | insitu import - -o run.insitu
   insitu import trace.dat -o run.insitu           what trace-cmd recorded
+  insitu import trace-vm.dat --host trace.dat     a guest that was recorded with its host (trace-cmd record -A)
   insitu import out.folded -o run.insitu
 """
 
@@ -47,6 +48,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="folded, lines of two counts: read the first or the second (default: after)",
     )
     parser.add_argument(
+        "--host", metavar="DAT", help="trace.dat of a guest: the host's file, whose clock the times are to be of"
+    )
+    parser.add_argument(
         "--skip-bad-lines", action="store_true", help="text: leave out lines that cannot be read, and say how many"
     )
 
@@ -54,14 +58,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from insitu.convert.formats.registry import importer_of
     from insitu.convert.open import import_file
+    from insitu.errors import InsituError
     from insitu.session.manifest import Manifest
 
     options = import_options(args)._replace(
         comm_first=args.comm_first,
         column=args.column,
         skip_bad_lines=args.skip_bad_lines,
+        host=Path(args.host) if args.host is not None else None,
     )
+    if args.host is not None and (args.file == "-" or importer_of(Path(args.file)).name != "trace.dat"):
+        raise InsituError(f"{args.file}: --host is for the trace.dat of a guest", remedy="leave it out", status=2)
     output = Path(args.output or f"{'stdin' if args.file == '-' else Path(args.file).name}.insitu")
     displaced = Displaced(output)
     if args.file == "-":

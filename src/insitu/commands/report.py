@@ -92,13 +92,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from insitu.commands._report_calls import report_calls
+    from insitu.commands._report_calls import no_calls, report_calls
     from insitu.convert.open import is_like_a_session, load_stacks, open_session
 
     if args.slowest and args.run_path is None and Path(args.slowest).exists():
         args.run_path, args.slowest = args.slowest, ""
     path, want = Path(chosen_run(args.run_path)), selection(args)
     if not is_like_a_session(path):
+        if args.slowest is not None or args.callees:
+            raise no_calls(path)
         return _report(args, load_stacks(path, want, options=import_options(args)))
     with open_session(path) as session:
         if args.slowest is not None or args.callees:

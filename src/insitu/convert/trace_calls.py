@@ -22,7 +22,7 @@ from insitu.session.interning import GrowingIndex
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import Frame
 
-__all__ = ["ENTRIES", "EXITS", "CallSpans", "GraphDecoder", "call_cost", "is_handler"]
+__all__ = ["ENTRIES", "EXITS", "CallSpans", "GraphDecoder", "call_cost", "complete_until", "is_handler"]
 
 Bools = NDArray[np.bool_]
 I32 = NDArray[np.int32]
@@ -42,6 +42,12 @@ _HANDLER: Final = re.compile(
 def is_handler(function: str) -> bool:
     """Whether a kernel function is entered by interrupts, or around their handlers."""
     return _HANDLER.fullmatch(function) is not None
+
+
+def complete_until(cpu: I32, ts_ns: I64) -> int:
+    """The time up to which a window has the records of all CPUs: that of the last record of the busiest one."""
+    busiest = int(np.bincount(cpu).argmax())
+    return int(ts_ns[cpu == busiest].max())
 
 
 def call_cost(source: RawSource) -> CallCost:
@@ -131,8 +137,7 @@ class CallSpans:
             return
         found, lost_ns = self._decoder.decode(records)
         if len(found.ts_ns):
-            busiest = int(np.bincount(found.cpu).argmax())  # windows are complete until its last record
-            until_ns = int(found.ts_ns[found.cpu == busiest].max())
+            until_ns = complete_until(found.cpu, found.ts_ns)
             self._write(self._joiner.add(found, lost_ns, until_ns, self._decoder.handlers))
 
     def finish(self) -> None:

@@ -6,9 +6,8 @@ kernel_stack and user_stack) become the event's ``stack``.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +15,16 @@ from numpy.typing import NDArray
 from insitu.convert.addresses import Addresses
 from insitu.convert.ahead import ahead
 from insitu.convert.call_spans import CallCost
+from insitu.convert.event_schema import EventKind, column_of, free_name, is_code, table_names, table_of
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
+from insitu.convert.syscall_events import SyscallEvents
 from insitu.convert.thread_states import WAKINGS, SchedulerEvents
-from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost
+from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost, complete_until
 from insitu.convert.trace_pages import TASK, PageLayout, TraceRecords, decode_pages, field_values, page_layout
 from insitu.convert.trace_stacks import KERNEL_STACK, USER_STACK, TraceStacks
 from insitu.errors import InsituError
-from insitu.kernel.tracefs import EventFormat, Field, parse_format
+from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.distinct import distinct, groups
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
@@ -33,18 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVENT_FORMAT",
-    "HEAD",
-    "EventKind",
     "EventWriter",
-    "column_of",
     "convert_source",
     "described",
     "event_columns",
     "event_kinds",
-    "field_of",
     "recorded_formats",
-    "table_names",
-    "tables_of",
     "windows",
 ]
 
@@ -66,8 +61,6 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 _WINDOW_BYTES: Final = 8 << 20
-HEAD: Final = ("ts_ns", "utid", "cpu")
-"""The columns that every table of events has."""
 _TID: Final = TASK.name
 _HARDIRQ_OR_NMI: Final = 0x48  # TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI: include/linux/trace_events.h
 _OTHERS: Final = (KERNEL_STACK, USER_STACK, *ENTRIES, *EXITS)
@@ -80,21 +73,6 @@ _INTEGERS_OF: Final[Mapping[str, Sequence[str]]] = {
     **dict.fromkeys(WAKINGS, ("pid",)),
     **dict.fromkeys((*ENTRIES, *EXITS), ("func", "depth", "calltime", "rettime", "overrun", "retval")),
 }
-
-
-class EventKind(NamedTuple):
-    """A kind of event: its category and name, and its format."""
-
-    category: str
-    name: str
-    format: EventFormat
-    text: str
-    """The format file."""
-
-    @property
-    def label(self) -> str:
-        """``CATEGORY:NAME``."""
-        return f"{self.category}:{self.name}"
 
 
 def event_kinds(formats: Sequence[Sequence[str]]) -> dict[int, EventKind]:
@@ -191,8 +169,9 @@ def _pages_until(data: FileBytes, until_ns: int, first: int, layout: PageLayout)
 class EventWriter:
     """Writes decoded records to a session's tables: those of functions that were traced to ``span``.
 
-    ``prefix`` is put before the names of the other tables; ``cost`` is what tracing a call has cost; ``states``:
-    whether switches make rows of ``thread_state``, which only one of several buffers of the same threads may.
+    ``prefix`` is put before the names of the other tables; ``cost`` is what tracing a call has cost; ``states`` and
+    ``syscalls``: whether switches make rows of ``thread_state`` and system calls spans, which only one of several
+    buffers of the same threads may.
     """
 
     def __init__(
@@ -205,6 +184,7 @@ class EventWriter:
         prefix: str = "",
         cost: CallCost | None = None,
         states: bool = True,
+        syscalls: bool = True,
     ) -> None:
         self._kinds = kinds
         self._writer = writer
@@ -218,6 +198,7 @@ class EventWriter:
         self._comms: dict[int, str] = {}
         self._scheduler = SchedulerEvents()
         self._states = states
+        self._syscalls = SyscallEvents(writer, writer.manifest.machine) if syscalls else None
         self._lost: dict[int, int] = {}
         self._damaged = self._unknown = 0
 
@@ -234,10 +215,19 @@ class EventWriter:
             elif kind.label not in _OTHERS:
                 self._write(kind, records, rows[np.argsort(records.ts_ns[rows], kind="stable")], stacks)
         self._calls.add(records)
+        if self._syscalls is not None and len(records):
+            self._syscalls.write(complete_until(records.cpu, records.ts_ns))
+
+    @property
+    def has_syscalls(self) -> bool:
+        """Whether spans of system calls were written."""
+        return self._syscalls is not None and self._syscalls.written > 0
 
     def finish(self, *, known_losses: bool) -> None:
         """Keep the formats, and what was lost: as the pages say it, unless the recorder has counted it."""
         self._calls.finish()
+        if self._syscalls is not None:
+            self._syscalls.finish()
         if self._calls.written and not self._writer.manifest.default_table:
             self._writer.manifest = self._writer.manifest.changed(default_table="span")
         written = [kind for kind in self._kinds.values() if kind.label in self._tables]
@@ -273,6 +263,8 @@ class EventWriter:
         for name, values in columns.items():
             if getattr(values, "ndim", 1) == 2:
                 batch[name] = _lists(values)
+        if self._syscalls is not None:
+            self._syscalls.add(kind.label, batch, tid)
         if kind.label in WAKINGS:
             tid = np.where(_in_interrupt(records, rows, kind.format), 0, tid)
         self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
@@ -284,15 +276,15 @@ class EventWriter:
                 for number, row in zip(numbers.tolist(), rows_of.tolist(), strict=True):
                     self._comms.setdefault(number, str(columns[comm][row]))
         for field in kind.format.fields:
-            if _semantic(field) == "kernel_address" and field.name in _CODE:
-                batch[_free(f"{field.name}_function", batch)] = self._stacks.functions(
+            if is_code(field):
+                batch[free_name(f"{field.name}_function", batch)] = self._stacks.functions(
                     np.asarray(batch[column_of(field.name)])
                 )
         if stacks is not None:
-            batch[_free("stack", batch)] = stacks[rows]
+            batch[free_name("stack", batch)] = stacks[rows]
         table = self._tables.get(kind.label)
         if table is None:
-            table = self._tables[kind.label] = _table(self._names[kind.label], kind, batch)
+            table = self._tables[kind.label] = table_of(self._names[kind.label], kind, batch)
         self._writer.append(table, batch)
 
 
@@ -325,89 +317,9 @@ def event_columns(records: TraceRecords, rows: I64, shape: EventFormat, *, renam
     return found
 
 
-def column_of(name: str) -> str:
-    """A field's column, where the name is that of one of ours: ``cpu`` of an event is ``event_cpu``."""
-    return f"event_{name}" if name.casefold() in HEAD else name
-
-
-def field_of(column: str) -> str:
-    """The field of a column, see ``column_of``."""
-    name = column.removeprefix("event_")
-    return name if name.casefold() in HEAD else column
-
-
 def recorded_formats(session: Session) -> dict[str, tuple[str, str, str]]:
     """The formats that a session keeps: table -> category, name and text of the format file."""
     if EVENT_FORMAT.name not in session.tables:
         return {}
     rows = session[EVENT_FORMAT.name].select("table", "category", "name", "format").rows()
     return {f"event.{table}": (category, name, text) for table, category, name, text in rows}
-
-
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    while name in taken:
-        name += "_"
-    return name
-
-
-_CODE: Final = frozenset({"ip", "parent_ip", "call_site", "caller", "func", "function", "callsite", "location"})
-_NAMED: Final = {
-    "comm": "name",
-    "prev_comm": "name",
-    "next_comm": "name",
-    "pid": "tid",
-    "prev_pid": "tid",
-    "next_pid": "tid",
-}
-_POINTERS: Final = frozenset({"unsigned long", "u64", "void *", "const void *"})
-
-
-def _semantic(field: Field) -> str:
-    """The semantic type of a field's column; "" for arrays, and for what has none of its own."""
-    is_text = field.count is not None or bool(field.location)
-    if is_text or field.size not in (1, 2, 4, 8):
-        return "name" if is_text and _NAMED.get(field.name) == "name" else ""
-    if (field.name in _CODE and field.declaration in _POINTERS and field.size == 8) or (
-        field.declaration.endswith("*") and field.size == 8
-    ):
-        return "kernel_address"
-    return "tid" if _NAMED.get(field.name) == "tid" else ""
-
-
-def table_names(kinds: Iterable[EventKind], prefix: str = "") -> dict[str, str]:
-    """The table of each kind: ``event.PREFIXNAME``, with the category where several have an event of that name."""
-    found = list(kinds)
-    tables = tables_of([(kind.category, kind.name) for kind in found], prefix)
-    return {kind.label: table for kind, table in zip(found, tables, strict=True)}
-
-
-def tables_of(events: Sequence[tuple[str, str]], prefix: str = "") -> list[str]:
-    """The same by (category, name)."""
-    many = Counter(name.casefold() for _, name in events)
-    return [
-        f"event.{prefix}{name if many[name.casefold()] == 1 else f'{category}_{name}'}" for category, name in events
-    ]
-
-
-def _table(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
-    fields = {column_of(field.name): field for field in kind.format.fields}
-    columns = [Column("ts_ns", "timestamp"), Column("utid", "utid"), Column("cpu", "cpu", default=-1)]
-    taken = set(HEAD)
-    for name, values in batch.items():
-        if name.casefold() in taken:
-            continue
-        taken.add(name.casefold())
-        field = fields.get(name)
-        if field is None:
-            columns.append(Column(name, "stack" if name.startswith("stack") else "name"))
-        elif isinstance(values, list):
-            is_bytes = bool(values) and isinstance(values[0], bytes)
-            columns.append(Column(name, "blob" if is_bytes else _semantic(field) or "text", field.declaration))
-        else:
-            kind_of = getattr(values.dtype, "kind", "nested")
-            plain = {"u": "unsigned", "i": "integer"}.get(kind_of, "nested")
-            columns.append(Column(name, _semantic(field) or plain, field.declaration))
-    try:
-        return Table(table, f"the kernel's trace event {kind.label}", tuple(columns))
-    except ValueError as error:
-        raise InsituError(f"the format of {kind.category}:{kind.name} is damaged: {error}") from None

@@ -15,7 +15,7 @@ from insitu.kernel.tracefs import EventFormat
 from insitu.session.distinct import distinct, offsets_of, ranges
 
 if TYPE_CHECKING:
-    from insitu.convert.trace_events import EventKind
+    from insitu.convert.event_schema import EventKind
 
 __all__ = ["KERNEL_STACK", "TRACING_FUNCTIONS", "USER_STACK", "TraceStacks", "stack_addresses"]
 

@@ -19,7 +19,7 @@ from insitu.errors import InsituError
 from insitu.session.directory import open_part, table_files
 from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY, literal
-from insitu.session.schema import TABLES, Column, Table, described, quoted
+from insitu.session.schema import TABLES, Column, Table, described, quoted, quoted_table
 from insitu.session.stdlib import stdlib
 from insitu.session.user_statements import interruptible_rows, refuse_files, refused_file
 from insitu.temporary_directories import TemporaryDirectory
@@ -307,7 +307,7 @@ class Database:
         labels = _distinct_names(self.paths)
         for name in names:
             parts = [
-                f"select {literal(valid_text(label))} as session, * from {catalog}.{_in_schema(name)}"
+                f"select {literal(valid_text(label))} as session, * from {catalog}.{quoted_table(name)}"
                 for label, catalog in zip(labels, catalogs, strict=True)
             ]
             self._create_view(name, " union all by name ".join(parts))
@@ -316,7 +316,7 @@ class Database:
         schema, _, _ = name.rpartition(".")
         if schema:
             self._connection.execute(f"create schema if not exists {quoted(schema)}")
-        self._connection.execute(f"create view {_in_schema(name)} as {query}")
+        self._connection.execute(f"create view {quoted_table(name)} as {query}")
 
     def words(self) -> list[str]:
         """Names of tables and columns, for completion at the prompt."""
@@ -357,12 +357,6 @@ class Database:
             ]
         except duckdb.Error as error:
             raise InsituError(self._message(error)) from None
-
-
-def _in_schema(name: str) -> str:
-    """A table's quoted name; the part before the last dot is its schema."""
-    schema, _, label = name.rpartition(".")
-    return f"{quoted(schema or 'main')}.{quoted(label)}"
 
 
 def _whole(path: Path) -> dict[str, list[Path]]:

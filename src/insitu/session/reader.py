@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insitu.session.manifest import Manifest
+from insitu.session.schema import quoted_table
 from insitu.session.stack_query import load_stacks, rows_in_time, tables_with_stacks
 from insitu.session.weighted_stacks import Selection, TimedRows, Value, WeightedStacks
 
@@ -55,9 +56,7 @@ class Session:
     def __getitem__(self, table: str) -> polars.DataFrame:
         if table not in self.tables:
             raise KeyError(f"no table {table!r}; this session has: {', '.join(self.tables)}")
-        schema, _, label = table.rpartition(".")
-        name = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, label) if part)
-        return self.sql(f"from {name}")
+        return self.sql(f"from {quoted_table(table)}")
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> polars.DataFrame:
         """The rows of a DuckDB query over the session's tables, as a Polars frame.

@@ -20,6 +20,7 @@ __all__ = [
     "described",
     "description",
     "quoted",
+    "quoted_table",
     "register",
     "semantic",
     "value_type",
@@ -231,3 +232,9 @@ def value_type(name: str, storage: str) -> str:
 def quoted(name: str) -> str:
     """A quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_table(name: str) -> str:
+    """A table's name as a quoted SQL identifier; the part before its last dot is the schema."""
+    schema, _, label = name.rpartition(".")
+    return f"{quoted(schema or 'main')}.{quoted(label)}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from insitu.session.reader import Session
-from insitu.session.schema import quoted
+from insitu.session.schema import quoted_table
 from insitu.views.quantity import duration, percent
 from insitu.views.table import Cell, Column, Table
 from insitu.views.terminal import Block, heat
@@ -18,7 +18,7 @@ _BAR: Final = 40  # columns
 def document(session: Session, table: str, *, limit: int = 10) -> dict[str, Any]:
     """Count, least, mean, percentiles and most; the number in each power of two of ns; the longest (``limit``, 0:
     all) with their time since the start, CPU and fields. All times are in ns."""
-    source = ".".join(map(quoted, table.split(".", 1)))
+    source = quoted_table(table)
     asked = ", ".join(f"quantile_disc(latency_ns, {each / 100})" for each in _PERCENTILES)
     count, least, mean, most, *found = session.sql(
         f"select count(*), min(latency_ns), avg(latency_ns), max(latency_ns), {asked} from {source}"

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.convert.event_schema import EventKind, column_of
 from insitu.convert.print_format import Printer, printer
-from insitu.convert.trace_events import EventKind, column_of, event_columns, recorded_formats
+from insitu.convert.trace_events import event_columns, recorded_formats
 from insitu.convert.trace_pages import PageLayout, TraceRecords, records_of
 from insitu.convert.trace_stacks import KERNEL_STACK, TRACING_FUNCTIONS, USER_STACK, stack_addresses
 from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.distinct import groups
-from insitu.session.schema import quoted
+from insitu.session.schema import quoted_table
 from insitu.terminal_text import printable
 from insitu.views.held_lines import HeldLines
 
 if TYPE_CHECKING:
     from insitu.session.reader import Session
 
-__all__ = ["TraceLines", "event_line", "recorded_events", "session_lines"]
+__all__ = ["RecordedEvent", "TraceLines", "event_line", "recorded_events", "session_lines"]
 
 _SHOWN_BYTES = 64
 _ROWS_AT_ONCE = 100_000
@@ -148,21 +149,30 @@ class _Stacks:
             stack = parent
 
 
-def recorded_events(session: Session) -> dict[str, tuple[str, EventFormat]]:
-    """The trace events that a session has records of: "CATEGORY:NAME" -> table and format."""
-    return {
-        f"{category}:{name}": (table, parse_format(text, f"{category}:{name}"))
+class RecordedEvent(NamedTuple):
+    """A trace event that a session has records of; one that several buffers have is there for each."""
+
+    label: str
+    """``CATEGORY:NAME``."""
+    table: str
+    format: EventFormat
+
+
+def recorded_events(session: Session) -> list[RecordedEvent]:
+    """The trace events that a session has records of."""
+    return [
+        RecordedEvent(f"{category}:{name}", table, parse_format(text, f"{category}:{name}"))
         for table, (category, name, text) in recorded_formats(session).items()
         if table in session.tables
-    }
+    ]
 
 
-def session_lines(session: Session, events: Mapping[str, tuple[str, EventFormat]]) -> Iterator[str]:
+def session_lines(session: Session, events: Sequence[RecordedEvent]) -> Iterator[str]:
     """These events of a session (some of ``recorded_events``), in the order of time.
 
     Memory is bounded by the events of a slice of time; the more rows, the more slices.
     """
-    places = {table: f"event.{quoted(table.partition('.')[2])}" for table, _ in events.values()}
+    places = {each.table: quoted_table(each.table) for each in events}
     if not places:
         return
     bounds = " union all ".join(f"select min(ts_ns), max(ts_ns), count(*) from {place}" for place in places.values())
@@ -177,11 +187,11 @@ def session_lines(session: Session, events: Mapping[str, tuple[str, EventFormat]
     def symbol(address: int) -> str:
         return functions.get(address) or hex(address)
 
-    printers = {table: printer(shape.print_format, symbol) or _plain for table, shape in events.values()}
+    printers = {each.table: printer(each.format.print_format, symbol) or _plain for each in events}
     for low in range(first, last + 1, step):
         lines: list[tuple[int, str]] = []
-        for event, (table, shape) in events.items():
-            name = event.partition(":")[2]
+        for label, table, shape in events:
+            name = label.partition(":")[2]
             part = session.sql(
                 f"from {places[table]} where ts_ns >= ? and ts_ns < ? order by ts_ns", [low, low + step]
             )

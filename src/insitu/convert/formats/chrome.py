@@ -16,6 +16,7 @@ from insitu.convert.formats.trace_tables import (
     OPEN_NS,
     EventRows,
     Threads,
+    counters,
     event_tables,
     require_trace,
     spans,
@@ -90,17 +91,16 @@ def _spans(session: "Session", who: Threads) -> Iterator[dict[str, Any]]:
 
 
 def _counters(session: "Session", who: Threads) -> Iterator[dict[str, Any]]:
-    if not {"counter", "track"} <= set(session.tables):
+    found = counters(session, len(who.tid))
+    if found is None:
         return
-    tracks = {}
-    for number, name, unit, utid, cpu in session.sql("select id, name, unit, utid, cpu from track").rows():
-        label = valid_text(name if cpu is None else f"{name}, CPU {cpu}")
-        pid = int(who.pid[utid]) if utid and 0 < utid < len(who.pid) else 0
-        tracks[number] = {"ph": "C", "name": label, "pid": pid}, valid_text(unit or "value")
-    for ts, track, value in session.sql("select ts_ns, track, value from counter order by ts_ns").iter_rows():
-        if track in tracks:
-            event, unit = tracks[track]
-            yield {**event, "ts": ts / 1000, "args": {unit: value}}
+    tracks = [
+        ({"ph": "C", "name": each.name, "pid": int(who.pid[each.utid])}, each.unit or "value")
+        for each in found.tracks
+    ]
+    for ts, track, value in zip(found.ts_ns.tolist(), found.track.tolist(), found.value.tolist(), strict=True):
+        event, unit = tracks[track]
+        yield {**event, "ts": ts / 1000, "args": {unit: value}}
 
 
 def _instants(events: EventRows, who: Threads) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ from insitu.convert.formats.trace_tables import (
     OPEN_NS,
     Spans,
     Threads,
+    counters,
     event_tables,
     require_trace,
     spans,
@@ -51,7 +52,7 @@ def export_perfetto(session: "Session", options: ExportOptions) -> Iterator[byte
     interned = Interned()
     if (found := spans(session, len(who.tid))) is not None:
         yield from _slices(found, who, interned)
-    yield from _counters(session)
+    yield from _counters(session, who)
     yield from _samples(session, who, interned)
     for events in event_tables(session, len(who.tid)):
         message = ftrace_message(events.name)
@@ -76,17 +77,22 @@ def _head(session: "Session") -> bytes:
 
 
 def _thread_tracks(who: Threads) -> bytes:
+    """The tracks of each process and then of its threads: a pid that is used again is a process of its own so."""
     tracks = []
-    for upid, (pid, name) in enumerate(zip(who.process_pid.tolist(), who.process_name, strict=True)):
+    by_process = np.argsort(who.upid, kind="stable")
+    ends = np.searchsorted(who.upid[by_process], np.arange(len(who.process_pid)), side="right").tolist()
+    start = 0
+    for upid, (pid, name, end) in enumerate(zip(who.process_pid.tolist(), who.process_name, ends, strict=True)):
         track = schema.TrackDescriptor(uuid=_PROCESS + upid)
         track.process.pid = pid
         track.process.process_name = name
         track.process.cmdline.extend([who.cmdline[upid]] if who.cmdline[upid] else [])
         tracks.append(track)
-    for utid, (tid, pid, upid) in enumerate(zip(who.tid.tolist(), who.pid.tolist(), who.upid.tolist(), strict=True)):
-        track = schema.TrackDescriptor(uuid=_THREAD + utid, parent_uuid=_PROCESS + upid)
-        track.thread.pid, track.thread.tid, track.thread.thread_name = pid, tid, who.name[utid]
-        tracks.append(track)
+        for utid in by_process[start:end].tolist():
+            track = schema.TrackDescriptor(uuid=_THREAD + utid, parent_uuid=_PROCESS + upid)
+            track.thread.pid, track.thread.tid, track.thread.thread_name = pid, int(who.tid[utid]), who.name[utid]
+            tracks.append(track)
+        start = end
     return _described(tracks)
 
 
@@ -141,26 +147,20 @@ def _slices(found: Spans, who: Threads, interned: Interned) -> Iterator[bytes]:
         yield in_order(parts, len(row))
 
 
-def _counters(session: "Session") -> Iterator[bytes]:
-    if not {"counter", "track"} <= set(session.tables):
+def _counters(session: "Session", who: Threads) -> Iterator[bytes]:
+    found = counters(session, len(who.tid))
+    if found is None:
         return
     first = _OTHER + (1 << 31)
     described = []
-    for number, name, unit, utid, cpu in session.sql("select id, name, unit, utid, cpu from track").rows():
-        track = schema.TrackDescriptor(uuid=first + number, name=valid_text(name))
+    for at, (_, name, unit, utid) in enumerate(found.tracks):
+        track = schema.TrackDescriptor(uuid=first + at, name=name)
         if utid:
             track.parent_uuid = _THREAD + utid
-        elif cpu is not None:
-            track.name += f", CPU {cpu}"
-        track.counter.unit_name = valid_text(unit)
+        track.counter.unit_name = unit
         described.append(track)
     yield _described(described)
-    found = session.sql("select ts_ns, track, value from counter order by ts_ns")
-    columns = {
-        "ts": _u64(found["ts_ns"].to_numpy()),
-        "track": _u64(first + found["track"].to_numpy().astype(np.int64)),
-        "value": found["value"].to_numpy().astype(np.float64),
-    }
+    columns = {"ts": _u64(found.ts_ns), "track": _u64(first + found.track), "value": found.value}
     kinds = schema.TrackEvent
 
     def sampled(ts: int, track: int, value: float) -> Any:
@@ -173,7 +173,9 @@ def _counters(session: "Session") -> Iterator[bytes]:
 def _samples(session: "Session", who: Threads, interned: Interned) -> Iterator[bytes]:
     if SAMPLE.name not in session.tables:
         return
-    found = session.sql("select ts_ns, utid, cpu, stack from sample where ts_ns > 0 order by ts_ns")
+    found = session.sql(
+        "select ts_ns, utid, cpu, stack, event_type, weight from sample where ts_ns > 0 order by ts_ns"
+    )
     if not len(found):
         return
     utid = within(found["utid"].to_numpy().astype(np.int64), len(who.tid))
@@ -183,22 +185,41 @@ def _samples(session: "Session", who: Threads, interned: Interned) -> Iterator[b
     parent, frame = tree["parent"].fill_null(0).to_numpy(), tree["frame"].fill_null(-1).to_numpy()
     ids = interned.callstacks(used.tolist(), parent, frame, session["frame"].sort("id"))
     yield interned.packet()
+    cpu = np.maximum(found["cpu"].to_numpy(), 0).astype(np.uint32)
+    events = found["event_type"].unique().to_list()
+    names = dict(session.sql("select id, name from event_type").rows())
+    # Perfetto draws what the event has counted on each CPU. It knows one event: of several, samples are counted.
+    name, steps = (names.get(events[0], ""), found["weight"]) if len(events) == 1 else ("samples", None)
+    yield _sampled_event(valid_text(name) or "samples")
     columns = {
         "ts": _u64(found["ts_ns"].to_numpy()),
-        "cpu": np.maximum(found["cpu"].to_numpy(), 0).astype(np.uint32),
+        "cpu": cpu,
+        "count": _running_sums(np.ones(len(cpu), np.int64) if steps is None else steps.to_numpy(), cpu),
         "pid": who.pid[utid].astype(np.uint32),
         "tid": who.tid[utid].astype(np.uint32),
         "stack": np.array(ids, np.uint32)[of_row],
     }
 
-    def sampled(ts: int, cpu: int, pid: int, tid: int, stack: int) -> Any:
-        return trace(
-            timestamp=ts,
-            perf_sample=schema.PerfSample(cpu=cpu, pid=pid, tid=tid, callstack_iid=stack),
-            sequence_flags=2,
-        )
+    def sampled(ts: int, cpu: int, count: int, pid: int, tid: int, stack: int) -> Any:
+        sample = schema.PerfSample(cpu=cpu, timebase_count=count, pid=pid, tid=tid, callstack_iid=stack)
+        return trace(timestamp=ts, perf_sample=sample, sequence_flags=2)
 
     yield from packets(sampled, columns)
+
+
+def _sampled_event(name: str) -> bytes:
+    packet = schema.TracePacket(trusted_packet_sequence_id=SEQUENCE, sequence_flags=2)
+    packet.trace_packet_defaults.perf_sample_defaults.timebase.name = name
+    return packet_bytes(packet)
+
+
+def _running_sums(values: NDArray[Any], cpu: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """The sum of the values of each CPU up to each of them."""
+    sums = np.zeros(len(values), np.uint64)
+    for number in np.unique(cpu).tolist():
+        rows = np.flatnonzero(cpu == number)
+        sums[rows] = np.cumsum(_u64(values[rows]))
+    return sums
 
 
 def _u64(values: NDArray[Any]) -> NDArray[np.uint64]:

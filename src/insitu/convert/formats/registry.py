@@ -38,7 +38,8 @@ class ImportOptions(NamedTuple):
     ``as_perf``: return addresses are resolved unadjusted, like perf script (perf.data). ``comm_first``: whether the
     first frame of each stack is the command's name; None decides by the file (see read_folded). ``column``: which of
     two counts a line is read for. ``skip_bad_lines``: leave out lines that cannot be read instead of stopping.
-    ``symfs``: a directory with the binaries of the machine that a perf.data is of.
+    ``symfs``: a directory with the binaries of the machine that a perf.data is of. ``host``: the trace.dat of the
+    host of a guest whose trace.dat is read, for its clock.
     """
 
     as_perf: bool = False
@@ -46,6 +47,7 @@ class ImportOptions(NamedTuple):
     column: Literal["before", "after"] | None = None
     skip_bad_lines: bool = False
     symfs: Path | None = None
+    host: Path | None = None
 
 
 class ExportOptions(NamedTuple):
@@ -230,7 +232,7 @@ def importer_of(path: Path) -> Importer:
     for importer in IMPORTERS:
         if importer.recognises(head):
             return importer
-    what = "not a session, perf.data file or text of stacks" if head else "empty file"
+    what = "neither a session, perf.data, trace.dat nor text of ftrace or of stacks" if head else "empty file"
     raise InsituError(f"{path}: {what}", remedy="insitu import --help lists what can be read")
 
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
 from insitu.convert.ahead import ahead
+from insitu.convert.event_schema import EventKind
 from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.trace_dat_file import TraceBuffer, TraceDat, open_trace_dat
-from insitu.convert.trace_events import EventKind, EventWriter, event_kinds, windows
+from insitu.convert.trace_events import EventWriter, event_kinds, windows
 from insitu.convert.trace_pages import TraceRecords, page_layout
 from insitu.errors import InsituError
 from insitu.session.writer import SessionWriter
@@ -31,13 +32,20 @@ _LOST: Final = {"overrun": "events overwritten before they were read", "dropped 
 def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) -> None:
     """Read a trace.dat file: its events, threads and losses. Raises InsituError when it is damaged."""
     found = open_trace_dat(path)
+    on_host = options.host is not None and _of_host(found, options.host)
     words = found.uname.split()
     writer.manifest = writer.manifest.changed(
         host=words[1] if len(words) > 1 else "",
         kernel=words[2] if len(words) > 2 else "",
         machine=words[-1] if len(words) > 3 else "",
         cpus=found.cpus,
-        sources=[{"id": _SOURCE, "kind": "trace.dat", "options": {"clock": found.clock}}],
+        sources=[
+            {
+                "id": _SOURCE,
+                "kind": "trace.dat",
+                "options": {"clock": found.clock, **({"of_host": True} if on_host else {})},
+            }
+        ],
     )
     addresses = Addresses(writer, [], kallsyms=found.kallsyms)
     kinds = kinds_of(found, writer)
@@ -46,24 +54,30 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
             writer.processes.thread(tid, writer.processes.process_of(tid), name=name)
     first_ns: list[int] = []
     last_ns: list[int] = []
+    syscalls = True
     for buffer in found.buffers:
         if buffer.is_text:
             writer.notes.append(f"buffer {buffer.name or 'top'}: text of a latency tracer, not imported")
             continue
         prefix = re.sub(r"[^\w\-]", "_", buffer.name)[:40] + "." if buffer.name else ""
-        events = EventWriter(kinds, writer, addresses, name=_SOURCE, prefix=prefix, states=not first_ns)
-        for records in ahead(_records(found, buffer)):
+        events = EventWriter(
+            kinds, writer, addresses, name=_SOURCE, prefix=prefix, states=not first_ns, syscalls=syscalls
+        )
+        for records in ahead(_records(found, buffer, on_host=on_host)):
             events.add(records)
             if len(records.ts_ns):
                 first_ns.append(int(records.ts_ns.min()))
                 last_ns.append(int(records.ts_ns.max()))
         events.finish(known_losses=bool(found.stats))
+        syscalls = syscalls and not events.has_syscalls
     _add_losses(found, writer)
     if first_ns:
         start_ns = min(first_ns)
         real_ns = start_ns + found.date_ns if found.date_ns else 0
         writer.manifest = writer.manifest.changed(start_ns=start_ns, end_ns=max(last_ns), start_realtime_ns=real_ns)
     writer.notes += found.notes
+    if found.shift is not None and not on_host:
+        writer.notes.append("times are of the guest's clock; --host HOST.dat makes those of its host")
     addresses.finish()
 
 
@@ -81,11 +95,27 @@ def kinds_of(found: TraceDat, writer: SessionWriter) -> dict[int, EventKind]:
     return kinds
 
 
-def _records(found: TraceDat, buffer: TraceBuffer) -> Iterator[TraceRecords]:
+def _of_host(found: TraceDat, host: Path) -> bool:
+    """Returns True for the file of a guest that was recorded with this host. Raises InsituError for others."""
+    if found.shift is None:
+        raise InsituError(
+            f"{found.path}: it does not say how its clock differs from a host's", remedy="leave --host out"
+        )
+    if found.id not in open_trace_dat(host).guests:
+        raise InsituError(
+            f"{found.path}: not recorded with {host}",
+            remedy="--host takes the host's file of the same trace-cmd record -A",
+        )
+    return True
+
+
+def _records(found: TraceDat, buffer: TraceBuffer, *, on_host: bool) -> Iterator[TraceRecords]:
     layout = page_layout(found.header_page, buffer.page_bytes)
     files = {each.cpu: found.pages(buffer, each) for each in buffer.cpus}
     for records in windows(files, layout):
         ts_ns = records.ts_ns
+        if on_host and found.shift is not None:
+            ts_ns = found.shift.host_times(ts_ns, records.cpu)
         if found.tsc is not None and (buffer.clock or found.clock) == "x86-tsc":
             ts_ns = _scaled(ts_ns, *found.tsc)
         yield TraceRecords(records.memory, ts_ns + found.offset_ns, *records[2:])

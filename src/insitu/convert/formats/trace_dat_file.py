@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.formats.source_file import opened
+from insitu.convert.formats.trace_dat_clock import TimeShift, read_time_shift
 from insitu.convert.formats.trace_dat_sections import (
     MAGIC,
     Budget,
@@ -40,6 +41,9 @@ class Option(IntEnum):
     OFFSET = 7
     CPUCOUNT = 8
     VERSION = 9
+    TRACEID = 11
+    TIME_SHIFT = 12
+    GUEST = 13
     TSC2NSEC = 14
     HEADER_INFO = 16
     FTRACE_EVENTS = 17
@@ -83,7 +87,8 @@ class TraceDat(Struct):
 
     ``formats`` are (system, text of the event's format file); ``stats`` the texts of per_cpu/cpuN/stats.
     ``date_ns`` plus an event's time is the wall clock; ``offset_ns`` is to be added to every time. ``tsc``: (mult,
-    shift, offset) that make nanoseconds of TSC counts.
+    shift, offset) that make nanoseconds of TSC counts. ``id`` is that of a guest's recording, ``shift`` of its clock;
+    ``guests`` are the ids of those that were recorded with this host.
     """
 
     path: Path
@@ -103,6 +108,9 @@ class TraceDat(Struct):
     date_ns: int = 0
     offset_ns: int = 0
     tsc: tuple[int, int, int] | None = None
+    id: int = 0
+    guests: list[int] = field(default_factory=list)
+    shift: TimeShift | None = None
     notes: list[str] = field(default_factory=list)
 
     def pages(self, buffer: TraceBuffer, of: CpuPages) -> FileBytes:
@@ -319,6 +327,13 @@ def _read_option(found: TraceDat, number: int, at: Cursor) -> None:
             found.uname = at.rest_text()
         case Option.CPUCOUNT:
             found.cpus = _cpu_count(at.u32(), at)
+        case Option.TRACEID:
+            found.id = at.u64()
+        case Option.TIME_SHIFT:
+            found.shift = read_time_shift(at)
+        case Option.GUEST:
+            at.string()  # its name
+            found.guests.append(at.u64())
         case Option.TSC2NSEC:
             found.tsc = (at.u32(), at.u32(), at.u64())
 

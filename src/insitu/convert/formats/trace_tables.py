@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.convert.trace_events import HEAD, field_of, recorded_formats
+from insitu.convert.event_schema import HEAD, field_of
+from insitu.convert.trace_events import recorded_formats
 from insitu.errors import InsituError
 from insitu.valid_text import valid_text
 
@@ -15,9 +16,21 @@ if TYPE_CHECKING:
 
     from insitu.session.reader import Session
 
-__all__ = ["EventRows", "Spans", "Threads", "coded", "event_tables", "require_trace", "spans", "threads", "within"]
+__all__ = [
+    "CounterTrack",
+    "Counters",
+    "EventRows",
+    "Spans",
+    "Threads",
+    "coded",
+    "counters",
+    "event_tables",
+    "require_trace",
+    "spans",
+    "threads",
+    "within",
+]
 
-I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 OPEN_NS: Final = 1 << 62
@@ -53,6 +66,24 @@ class Spans(NamedTuple):
     def owner(self) -> I64:
         """The thread of each; of the idle task, which is one for each CPU, -1 - CPU."""
         return np.where(self.utid > 0, self.utid, -1 - np.maximum(self.cpu, 0))
+
+
+class CounterTrack(NamedTuple):
+    """A counter: ``name`` says which CPU it is of; ``utid`` is 0 for one that is of no thread."""
+
+    id: int
+    name: str
+    unit: str
+    utid: int
+
+
+class Counters(NamedTuple):
+    """The counters, and their values in the order of time; ``track`` indexes ``tracks``."""
+
+    tracks: list[CounterTrack]
+    ts_ns: I64
+    track: I64
+    value: NDArray[np.float64]
 
 
 class EventRows(NamedTuple):
@@ -117,6 +148,23 @@ def spans(session: "Session", threads: int) -> Spans | None:
         categories,
         names,
     )
+
+
+def counters(session: "Session", threads: int) -> Counters | None:
+    """All counters, of so many threads; None without any."""
+    if not {"counter", "track"} <= set(session.tables):
+        return None
+    tracks = []
+    for number, name, unit, utid, cpu in session.sql("select id, name, unit, utid, cpu from track").rows():
+        utid = utid if utid and 0 < utid < threads else 0
+        label = name if utid or cpu is None else f"{name}, CPU {cpu}"
+        tracks.append(CounterTrack(number, valid_text(label), valid_text(unit), utid))
+    place = {each.id: at for at, each in enumerate(tracks)}
+    found = session.sql("select ts_ns, track, value from counter where value is not null order by ts_ns")
+    track = np.array([place.get(number, -1) for number in found["track"].to_list()], np.int64)
+    known = track >= 0
+    values = found["value"].to_numpy().astype(np.float64)
+    return Counters(tracks, _ints(found["ts_ns"])[known], track[known], values[known])
 
 
 def event_tables(session: "Session", threads: int) -> Iterator[EventRows]:

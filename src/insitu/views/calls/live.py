@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.call_spans import CallCost, CallJoiner, Calls
+from insitu.convert.event_schema import EventKind
 from insitu.convert.trace_calls import GraphDecoder
-from insitu.convert.trace_events import EventKind, event_columns
+from insitu.convert.trace_events import event_columns
 from insitu.convert.trace_pages import PageLayout, TraceRecords, records_of
 from insitu.convert.trace_stacks import KERNEL_STACK, stack_addresses
 from insitu.session.call_table import INTERRUPT, KERNEL_FUNCTION, CallTable, with_totals

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from insitu.errors import InsituError
 from insitu.session.core_tables import COUNTER, LOST, SAMPLE, SPAN, SYSCALL, THREAD_STATE
 from insitu.session.reader import Session
-from insitu.session.schema import Table, quoted
+from insitu.session.schema import Table, quoted, quoted_table
 from insitu.session.stack_query import stack_tree
 from insitu.views.page_data import TIMELINE_ARRAYS, TimelineMeta
 from insitu.views.timeline.states import off_cpu_states
@@ -152,17 +152,12 @@ def _event_tables(session: Session) -> list[Table]:
     return [table for table in found if table.name not in skipped and table.column("ts_ns")]
 
 
-def _relation(name: str) -> str:
-    schema, _, label = name.rpartition(".")
-    return ".".join(quoted(part) for part in (schema, label) if part)
-
-
 def _extent(session: Session, events: Sequence[Table]) -> tuple[int, int]:
     """The first time, and the last."""
     with_times = [table for table in (THREAD_STATE, SPAN, SAMPLE, COUNTER) if table.name in session.tables]
     terms = [
         f"select min(ts_ns) as low, max(ts_ns{' + coalesce(dur_ns, 0)' if table.column('dur_ns') else ''}) as high"
-        f" from {_relation(table.name)}"
+        f" from {quoted_table(table.name)}"
         for table in (*with_times, *events)
     ]
     low: Any = None
@@ -295,7 +290,7 @@ def _event_sql(number: int, table: Table) -> str:
         fields.append(f"'{label}' || {value}")
     text = f"concat_ws(' ', {', '.join(fields)})" if fields else "''"
     columns = ", ".join(f"{value} as {name}" for name, value in shared.items())
-    return f"select {columns}, {number} as type, {stack} as stack, {text} as text from {_relation(table.name)}"
+    return f"select {columns}, {number} as type, {stack} as stack, {text} as text from {quoted_table(table.name)}"
 
 
 def _add_counters(query: _Query, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
