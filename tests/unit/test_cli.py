@@ -336,6 +336,8 @@ def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(
         meanings |= {"-b": "--buffer", "-c": "--summary", "-f": "--function", "-g": "--graph", "-n": "--no-function"}
     elif command == "events":
         meanings |= {"-b": "--buffer", "-F": "--filter", "-x": "--exec"}  # trace-cmd's, and perf probe's
+    elif command == "cache":
+        meanings |= {"-i": "--ignore", "-I": "--only", "-x": "--one-file-system"}  # vmtouch's, and find's
     elif command == "latency":
         meanings |= {"-t": "--threshold"}
     for action in command_parser(command)._actions:

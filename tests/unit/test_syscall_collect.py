@@ -7,7 +7,7 @@ import re
 import pytest
 
 from insitu.kernel import procfs
-from insitu.record.ptrace_refusal import refusal
+from insitu.kernel.ptrace_refusal import refusal
 from insitu.record.ptrace_signal import signal_event
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Call, Enter, Exit

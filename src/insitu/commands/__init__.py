@@ -34,6 +34,8 @@ COMMANDS: dict[str, str] = {
     "dyndbg": "the kernel's dynamic debug messages: list, switch on, follow, and put back",
     "latency": "the longest latencies and where they come from: interrupts off, wakeups, noise, timers, firmware",
     "sysctl": "kernel settings with their documentation; which differ from the defaults or another machine",
+    "stacks": "what every thread of a process does now, and which waits for which: stacks, deadlocks",
+    "cache": "how much of files is in the page cache, and where in them; evict, touch, lock and watch",
     "top": "what the machine and its processes do now, on one live screen",
     "lab": "run anything under any kernel, in a throw-away guest",
     "doctor": "what this kernel, machine and user can do, and how to get the rest",

@@ -24,6 +24,8 @@ __all__ = [
     "O_EXITKILL",
     "O_FOLLOW",
     "O_TRACESECCOMP",
+    "SAMPLED_MASK",
+    "SAMPLED_SP",
     "SECCOMP",
     "SYSCALL_STOP",
     "Registers",
@@ -76,6 +78,10 @@ ENTRY: Final = 1
 EXIT: Final = 2
 SECCOMP: Final = 3
 """PTRACE_SYSCALL_INFO_*: ``Stops.op``."""
+
+SAMPLED_MASK: Final = 0xFF01FF
+"""The bits of perf_event_attr.sample_regs_user that Registers.as_samples() returns, and where SP is among them."""
+SAMPLED_SP: Final = 7
 
 _BLOCKING: Final = 0x40000000 | 0x20000000  # __WALL, __WNOTHREAD
 _POLLING: Final = _BLOCKING | os.WNOHANG
@@ -220,6 +226,9 @@ class Registers:
     _NARROW_SIZE: Final = 17 * 4
     _ORIG_EAX: Final = 11
     _NARROW_ARGUMENTS: Final = (0, 1, 2, 3, 4, 5)
+    # In the order of enum perf_event_x86_regs: AX BX CX DX SI DI BP SP IP, R8 to R15.
+    _SAMPLED: Final = (10, 5, 11, 12, 13, 14, 4, 19, 16, 9, 8, 7, 6, 3, 2, 1, 0)
+    _NARROW_SAMPLED: Final = (6, 0, 1, 2, 3, 4, 5, 15, 12)
 
     def __init__(self) -> None:
         self._words = (ctypes.c_uint64 * 27)()
@@ -244,6 +253,21 @@ class Registers:
         nr = words[self._ORIG_RAX]
         abi = "x32" if nr & _X32_BIT else "x86_64"
         return None if nr >> 31 else (abi, nr, tuple(words[at] for at in self._ARGUMENTS))
+
+    def as_samples(self, tid: int) -> tuple[int, ...]:
+        """Returns a stopped thread's registers as PERF_SAMPLE_REGS_USER has those of SAMPLED_MASK. Raises OSError."""
+        words = self.read(tid)
+        if len(words) == len(self._narrow):
+            return (
+                *(words[at] for at in self._NARROW_SAMPLED),
+                *[0] * (len(self._SAMPLED) - len(self._NARROW_SAMPLED)),
+            )
+        return tuple(words[at] for at in self._SAMPLED)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether what was read last is of a 32-bit program."""
+        return self._iovec[1] == self._NARROW_SIZE
 
     def set_call(self, tid: int, nr: int) -> bool:
         """Make the call that is about to begin another one; -1: none. Returns whether the tracee was there."""

@@ -7,12 +7,14 @@ from typing import Final
 __all__ = ["NUMBERS", "syscall"]
 
 # Calls since Linux 5.1 have one number on all machines.
-_EVERYWHERE: Final = {"fsopen": 430, "fsconfig": 431, "fsmount": 432}
+_EVERYWHERE: Final = {"fsopen": 430, "fsconfig": 431, "fsmount": 432, "cachestat": 451}
 
 # arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h, by `uname -m`.
 _NUMBERS: Final[dict[str, dict[str, int]]] = {
-    "x86_64": _EVERYWHERE | {"mount": 165, "unshare": 272, "perf_event_open": 298, "bpf": 321, "userfaultfd": 323},
-    "aarch64": _EVERYWHERE | {"mount": 40, "unshare": 97, "perf_event_open": 241, "bpf": 280, "userfaultfd": 282},
+    "x86_64": _EVERYWHERE
+    | {"mount": 165, "unshare": 272, "move_pages": 279, "perf_event_open": 298, "bpf": 321, "userfaultfd": 323},
+    "aarch64": _EVERYWHERE
+    | {"mount": 40, "unshare": 97, "move_pages": 239, "perf_event_open": 241, "bpf": 280, "userfaultfd": 282},
 }
 
 NUMBERS: Final = _NUMBERS.get(os.uname().machine, {})

@@ -10,7 +10,7 @@ import time
 from typing import Final
 
 from insitu.kernel import procfs, ptrace
-from insitu.record.ptrace_refusal import has_ended, refusal, tracer_of
+from insitu.kernel.ptrace_refusal import has_ended, refusal, tracer_of
 from insitu.terminal_text import printable
 
 __all__ = ["lost_privileges", "seized"]

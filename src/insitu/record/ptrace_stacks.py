@@ -24,10 +24,6 @@ _MOST_DEPTH: Final = 256
 _MOST_KEPT: Final = 1 << 16
 """Unwound stacks of calls that nobody has asked for yet."""
 _MOST_PROCESSES: Final = 1 << 12
-_RSP: Final = 19
-# Words of struct user_regs_struct in the order of enum perf_event_x86_regs, and the bits of the latter.
-_WORDS: Final = (10, 5, 11, 12, 13, 14, 4, 19, 16, 9, 8, 7, 6, 3, 2, 1, 0)
-_MASK: Final = 0xFF01FF
 
 
 class _Copy(NamedTuple):
@@ -57,15 +53,15 @@ class Stacks:
     def copy(self, pid: int, tid: int) -> int:
         """Copy the stack of a stopped thread; returns its id, 0 if there is none to be had."""
         try:
-            words = self._registers.read(tid)
-            if len(words) <= _RSP:
-                return 0  # 32-bit
+            registers = self._registers.as_samples(tid)
+            if self._registers.narrow:
+                return 0
             areas = self._areas(pid)
         except OSError:
             return 0
         self._last += 1
-        stack = self._memory.read(tid, words[_RSP], _COPIED_BYTES)
-        self._copies.append(_Copy(self._last, pid, areas, tuple(words[at] for at in _WORDS), stack))
+        stack = self._memory.read(tid, registers[ptrace.SAMPLED_SP], _COPIED_BYTES)
+        self._copies.append(_Copy(self._last, pid, areas, registers, stack))
         return self._last
 
     def _areas(self, pid: int) -> tuple[procfs.Area, ...]:
@@ -96,7 +92,7 @@ class Stacks:
         offsets, addresses = unwinder.unwind(
             UserStacks(
                 np.array([each.registers for each in copies], np.uint64),
-                _MASK,
+                ptrace.SAMPLED_MASK,
                 np.frombuffer(b"".join(each.bytes for each in copies), np.uint8),
                 offsets_of(sizes)[:-1],
                 sizes,
@@ -153,10 +149,7 @@ class Stacks:
         spaces = self._opened()[0]
         ts_ns = copy.stack  # any order will do
         process = spaces.execed(copy.pid, ts_ns)
-        for area in copy.areas:
-            path = area.path.decode("utf-8", "surrogateescape") or "//anon"
-            place = (area.start, area.end - area.start, area.offset, path)
-            spaces.mapped(copy.pid, ts_ns, *place, inode=(area.major, area.minor, area.inode))
+        spaces.mapped_areas(copy.pid, ts_ns, copy.areas)
         epoch = process.epochs[-1][1]
         self._epochs[copy.pid] = (copy.areas, epoch)
         if len(self._epochs) > _MOST_PROCESSES:

@@ -158,6 +158,12 @@ class SessionWriter:
         elif self._bytes > _PENDING_BYTES:
             self._flush(max(self._pending.values(), key=lambda each: each.bytes))
 
+    def append_rows(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        """As append(), with rows in the order of the table's columns."""
+        columns = list(zip(*rows, strict=True)) if rows else [()] * len(table.columns)
+        names = [column.name for column in table.columns]
+        self.append(table, dict(zip(names, columns, strict=True)))
+
     def _refuse_twin(self, name: str) -> None:
         """SQL and some file systems do not tell names apart that differ only in case. Raises InsituError."""
         twin = next((each for each in self._pending if each.casefold() == name.casefold()), None)
@@ -247,16 +253,11 @@ class SessionWriter:
         tree = self.stacks
         stack = {"id": np.arange(len(tree), dtype=np.int32), "parent": tree.parent}
         self.append(core_tables.STACK, {**stack, "frame": tree.frame, "depth": tree.depth})
-        self._append_rows(core_tables.EVENT_TYPE, [(at, *entry) for at, entry in enumerate(self._event_types)])
-        self._append_rows(core_tables.LOST, self._losses)
-        self._append_rows(core_tables.PROCESS, self.processes.process_rows())
-        self._append_rows(core_tables.THREAD, self.processes.thread_rows())
-        self._append_rows(core_tables.THREAD_NAME, self.processes.name_rows())
-
-    def _append_rows(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-        columns = list(zip(*rows, strict=True)) if rows else [()] * len(table.columns)
-        names = [column.name for column in table.columns]
-        self.append(table, dict(zip(names, columns, strict=True)))
+        self.append_rows(core_tables.EVENT_TYPE, [(at, *entry) for at, entry in enumerate(self._event_types)])
+        self.append_rows(core_tables.LOST, self._losses)
+        self.append_rows(core_tables.PROCESS, self.processes.process_rows())
+        self.append_rows(core_tables.THREAD, self.processes.thread_rows())
+        self.append_rows(core_tables.THREAD_NAME, self.processes.name_rows())
 
 
 def _typed(batch: Batch, column: Column, rows: int) -> Any:

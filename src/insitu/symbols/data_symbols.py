@@ -1,8 +1,9 @@
-"""Addresses of variables and functions of a file by name, and the names of variables by address."""
+"""Addresses of variables and functions of a file by name, and variables by address."""
 
 import re
 from collections import Counter
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from insitu.symbols.debug_files import embedded_symbols, find_debug_file
 from insitu.symbols.elf import Elf
 
-__all__ = ["Variables", "find_symbol"]
+__all__ = ["Variables", "find_symbol", "variable_at"]
 
-_STT_OBJECT = 1
+_STT_OBJECT: Final = 1
 
 
 class Variables:
@@ -75,4 +76,20 @@ def _in_tables(elf: Elf, name: bytes) -> tuple[int, int] | None:
         if len(rows):
             row = table.entries[int(rows[0])]
             return int(row["value"]), int(row["size"])
+    return None
+
+
+def variable_at(elf: Elf, address: int) -> tuple[str, int] | None:
+    """The variable that holds a virtual address of ``elf``, and how far into it; None if no symbol covers it."""
+    for source in (elf, find_debug_file(elf, elf.path, elf.root)):
+        for section in (".symtab", ".dynsym"):
+            table = source.symbols(section) if source is not None else None
+            if table is None:
+                continue
+            entries = table.entries
+            covers = (entries["value"] <= address) & (address - entries["value"] < entries["size"])
+            rows = np.flatnonzero(covers & (entries["info"] & 0xF == _STT_OBJECT) & (entries["shndx"] != 0))
+            if len(rows):
+                row = entries[int(rows[0])]
+                return table.name(int(row["name"])).decode(errors="replace"), address - int(row["value"])
     return None

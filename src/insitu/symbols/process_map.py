@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from insitu.kernel.procfs import Area
+
     I32 = NDArray[np.int32]
     I64 = NDArray[np.int64]
     U64 = NDArray[np.uint64]
@@ -159,6 +161,13 @@ class ProcessMap:
             self._begin(process, ts_ns, [*_cut(epoch.mappings, mapping), mapping])
         epoch.arrays = None
         return mapping
+
+    def mapped_areas(self, pid: int, ts_ns: int, areas: Iterable[Area]) -> None:
+        """A process has these areas of /proc/PID/maps mapped."""
+        for area in areas:
+            path = area.path.decode("utf-8", "surrogateescape") or "//anon"
+            place = (area.start, area.end - area.start, area.offset, path)
+            self.mapped(pid, ts_ns, *place, inode=(area.major, area.minor, area.inode))
 
     def forked(self, pid: int, ppid: int, ts_ns: int) -> Process:
         """Process ``pid`` begins as a copy of ``ppid``. An earlier process of that pid has ended by then."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
-from insitu.record.ptrace_refusal import has_ended
+from insitu.kernel.ptrace_refusal import has_ended
 from insitu.syscalls.call_word import ABI_SHIFT, UNKNOWN, abis_of, number_of
 
 if TYPE_CHECKING:

@@ -91,7 +91,7 @@ def _processes(
                     row.rss_bytes,
                 )
             )
-    _append(writer, PROCESS_TICK, rows)
+    writer.append_rows(PROCESS_TICK, rows)
     return upids
 
 
@@ -114,7 +114,7 @@ def _samples(
             stack = writer.intern_stack(functions.frames(sample))
             count += samples
             rows.append((tick.time_ns - offset_ns, utids[who], -1, kind, stack, samples * 10**9 // HERTZ))
-    _append(writer, SAMPLE, rows)
+    writer.append_rows(SAMPLE, rows)
     # A row stands for many samples: what is added up is the weight.
     writer.manifest = writer.manifest.changed(sources=[{**writer.manifest.sources[0], "value": "weight"}])
     return count
@@ -138,8 +138,8 @@ def _machine(writer: SessionWriter, ticks: Sequence[Tick], offset_ns: int) -> No
         for key, value in _figures(tick):
             if value is not None:
                 values.append((ts_ns, tracks.setdefault(key, len(tracks)), float(value)))
-    _append(writer, TRACK, [(at, name, unit, None, cpu, "") for (name, unit, cpu), at in tracks.items()])
-    _append(writer, COUNTER, values)
+    writer.append_rows(TRACK, [(at, name, unit, None, cpu, "") for (name, unit, cpu), at in tracks.items()])
+    writer.append_rows(COUNTER, values)
 
 
 def _figures(tick: Tick) -> list[tuple[tuple[str, str, int | None], float | None]]:
@@ -157,8 +157,3 @@ def _figures(tick: Tick) -> list[tuple[tuple[str, str, int | None], float | None
     ]
     cpus += [(("cpu temperature", "degrees", cpu), value) for cpu, value in machine.temperatures.items()]
     return [*cpus, *pressure, *disks, *plain, (("calls", "per second", None), tick.calls)]
-
-
-def _append(writer: SessionWriter, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    columns = zip(*rows, strict=True) if rows else ((),) * len(table.columns)
-    writer.append(table, {column.name: values for column, values in zip(table.columns, columns, strict=True)})

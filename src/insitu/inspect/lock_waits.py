@@ -1,0 +1,156 @@
+"""Which thread waits for which: mutexes and rwlocks of the C library and their owners, threads that are joined.
+
+A thread that waits for a lock waits in futex(2) for a word of it; the owner's thread id is in the lock, too.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from insitu.errors import InsituError
+from insitu.inspect.stacks import Process, Thread
+from insitu.kernel import procfs
+from insitu.kernel.process_memory import ProcessMemory
+from insitu.symbols.data_symbols import variable_at
+from insitu.symbols.elf import Elf
+from insitu.symbols.process_map import Module
+from insitu.symbols.symbolizer import Symbolizer
+
+__all__ = ["Wait", "cycles", "waits"]
+
+# include/uapi/linux/futex.h: FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET, FUTEX_LOCK_PI2
+_COMMAND: Final = 0x7F
+_WAIT, _LOCK_PI, _WAIT_BITSET, _LOCK_PI2 = 0, 6, 9, 13
+_TID: Final = 0x3FFFFFFF
+# sysdeps/nptl/bits/struct_mutex.h: int lock; unsigned count; int owner. struct_rwlock.h: readers, writers,
+# wrphase_futex, writers_futex, pad, pad, int cur_writer
+_OWNER: Final = 8
+_WRPHASE, _WRITERS, _WRITER = 8, 12, 24
+
+
+class Wait(NamedTuple):
+    """A thread that waits for another one. ``kind``: mutex, rwlock, or thread (it is joined)."""
+
+    waiter: Thread
+    owner: Thread
+    kind: str
+    address: int
+    """Of the lock."""
+    name: str
+    """Of the variable that the lock is in; "" if no symbol covers it."""
+
+
+def waits(process: Process) -> list[Wait]:
+    """The threads of a process that wait for other ones of it, each for one at most. Raises ProcessLookupError."""
+    threads = {thread.tid: thread for thread in process.threads}
+    memory, names = ProcessMemory(), _Variables(process.pid)
+    found = []
+    for thread in process.threads:
+        if (what := _waits_for(thread, process.pid, memory, threads)) is not None:
+            kind, address, owner = what
+            name = names.name(address) if kind != "thread" else ""
+            found.append(Wait(thread, threads[owner], kind, address, name))
+    return found
+
+
+def _waits_for(
+    thread: Thread, pid: int, memory: ProcessMemory, threads: Mapping[int, Thread]
+) -> tuple[str, int, int] | None:
+    """What a thread waits for: kind, address and owner's thread."""
+    call = thread.call
+    if call is None or call.name != "futex":
+        return None
+    word, command = call.arguments[0], call.arguments[1] & _COMMAND
+    if command not in (_WAIT, _LOCK_PI, _WAIT_BITSET, _LOCK_PI2):
+        return None
+    functions = [frame.function for frame in thread.frames[:12]]
+
+    def number(address: int) -> int:
+        data = memory.read(pid, address, 4)
+        return struct.unpack("<I", data)[0] & _TID if len(data) == 4 else 0
+
+    if any("pthread_rwlock" in name or "rwlock_" in name for name in functions):
+        for offset in (_WRPHASE, _WRITERS):
+            if (owner := number(word - offset + _WRITER)) in threads:
+                return "rwlock", word - offset, owner
+        return None
+    if any("join" in name for name in functions):
+        owner = number(word)
+        return ("thread", word, owner) if owner in threads and owner != thread.tid else None
+    if command in (_LOCK_PI, _LOCK_PI2):
+        owner = number(word)
+        return ("mutex", word, owner) if owner in threads else None
+    # Others that wait, such as for a condition, wait for a number that is no lock's: its owner would be no thread.
+    owner = number(word + _OWNER)
+    is_lock = not functions or any("lock" in name for name in functions)
+    return ("mutex", word, owner) if owner in threads and is_lock and number(word) in (1, 2) else None
+
+
+def cycles(found: Sequence[Wait]) -> list[list[Wait]]:
+    """The deadlocks: threads that wait for each other in a circle, each circle once."""
+    by_waiter = {wait.waiter.tid: wait for wait in found}
+    done: set[int] = set()
+    circles = []
+    for start in by_waiter:
+        path: list[int] = []
+        at = start
+        while at in by_waiter and at not in done:
+            done.add(at)
+            path.append(at)
+            at = by_waiter[at].owner.tid
+        if at in path:
+            circles.append([by_waiter[tid] for tid in path[path.index(at) :]])
+    return circles
+
+
+class _Variables:
+    """The variables of a process's files, by address."""
+
+    def __init__(self, pid: int) -> None:
+        self._areas = list(procfs.areas(pid))
+        self._pid = pid
+        self._symbolizer = Symbolizer()
+
+    def name(self, address: int) -> str:
+        """The variable at an address, with how far into it; "" if there is none, as for a lock on the heap."""
+        for module, bias in self._modules(address):
+            elf = self._symbolizer.open_module(module)
+            try:
+                found = variable_at(elf, address - bias(elf)) if elf is not None else None
+            except (OSError, InsituError):
+                found = None
+            if found is not None:
+                return f"{found[0]}+{found[1]:#x}" if found[1] else found[0]
+        return ""
+
+    def _modules(self, address: int) -> Iterator[tuple[Module, _Bias]]:
+        """The file whose data an address is in, also where the memory that follows the file's pages has no name."""
+        first: dict[bytes, procfs.Area] = {}
+        last: procfs.Area | None = None
+        for area in self._areas:
+            if area.inode:
+                begin = first.setdefault(area.path, area)
+                last = area
+                if area.start <= address < area.end:
+                    yield self._module(begin), _Bias(begin)
+                    return
+            elif area.start <= address < area.end and last is not None and last.end == area.start:
+                yield self._module(first[last.path]), _Bias(first[last.path])
+                return
+
+    def _module(self, area: procfs.Area) -> Module:
+        path = area.path.decode("utf-8", "surrogateescape")
+        return Module(path, pid=self._pid, inode=(area.major, area.minor, area.inode))
+
+
+class _Bias(NamedTuple):
+    """How far a file's addresses are moved in the process, from where its first page is mapped."""
+
+    area: procfs.Area
+
+    def __call__(self, elf: Elf) -> int:
+        import numpy as np
+
+        return self.area.start - int(elf.vaddrs_of(np.array([self.area.offset], np.uint64))[0])

@@ -1,0 +1,156 @@
+"""Stop the threads of a process, copy their registers and stacks, and let them run again.
+
+The tracer is a thread of its own: when it ends, however it ends, the kernel lets go of all that it has seized, also
+those that could not be stopped in time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from insitu.kernel import procfs, ptrace
+from insitu.kernel.process_memory import ProcessMemory
+from insitu.kernel.ptrace_refusal import has_ended, refusal
+
+__all__ = ["Capture", "StackCopy", "capture"]
+
+_MOST_STACK_BYTES: Final = 1 << 18
+"""Of one thread: some 2,000 frames of 128 bytes."""
+_MOST_BYTES: Final = 1 << 28
+_STOPS_WITHIN_S: Final = 0.5
+_PAUSE_S: Final = 0.0002
+
+
+class StackCopy(NamedTuple):
+    """A thread's registers, as ptrace.SAMPLED_MASK has them, and its stack from the stack pointer on."""
+
+    tid: int
+    registers: tuple[int, ...]
+    stack: bytes
+    compat: bool
+    """Whether the registers are those of a 32-bit program."""
+
+
+class Capture(NamedTuple):
+    """What was copied of a process. ``unstopped``: threads that did not stop in time, such as in disk I/O."""
+
+    pid: int
+    areas: Sequence[procfs.Area]
+    copies: Sequence[StackCopy]
+    unstopped: Sequence[int]
+    stopped_ns: int
+    """For how long the process was stopped: from the first stop to when the last thread ran again."""
+
+
+def capture(pid: int) -> Capture:
+    """Copy the stacks of all threads of a process. Raises InsituError, and ProcessLookupError if there is none."""
+    found: list[Capture] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(_Tracer(pid).capture())
+        except BaseException as error:
+            errors.append(error)
+
+    tracer = threading.Thread(target=work, name="insitu-tracer")
+    tracer.start()
+    tracer.join()
+    if errors:
+        raise errors[0]
+    return found[0]
+
+
+class _Tracer:
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._memory = ProcessMemory()
+        self._registers = ptrace.Registers()
+        self._running: set[int] = set()
+        self._stopped: dict[int, int] = {}  # thread -> the signal that is to be delivered to it
+
+    def capture(self) -> Capture:
+        # All that does not need a stop comes before it.
+        areas = list(procfs.areas(self._pid))
+        self._seize()
+        ends = sorted((area.start, area.end) for area in areas if "w" in area.permissions)
+        begin = time.monotonic_ns()
+        try:
+            for tid in list(self._running):
+                self._interrupt(tid)
+            self._wait()
+            copies = self._copies(ends)
+        finally:
+            for tid, number in self._stopped.items():
+                ptrace.detach(tid, number)
+        return Capture(self._pid, areas, copies, sorted(self._running), time.monotonic_ns() - begin)
+
+    def _seize(self) -> None:
+        """Become the tracer of all threads, also of those that begin meanwhile. Raises InsituError."""
+        while new := [tid for tid in procfs.threads(self._pid) if tid not in self._running]:
+            seized = False
+            for tid in new:
+                try:
+                    ptrace.seize(tid, 0)
+                except ProcessLookupError:
+                    continue
+                except OSError as error:
+                    if has_ended(tid):
+                        continue
+                    raise refusal(self._pid, tid, error) from None
+                self._running.add(tid)
+                seized = True
+            if not seized:
+                break
+        if not self._running:
+            raise refusal(self._pid, self._pid, ProcessLookupError())
+
+    def _interrupt(self, tid: int) -> None:
+        try:
+            ptrace.interrupt(tid)
+        except ProcessLookupError:
+            self._running.discard(tid)
+
+    def _wait(self) -> None:
+        """Wait until all have stopped or ended, but not for those that the kernel does not interrupt."""
+        waiter = ptrace.Waiter()
+        deadline = time.monotonic() + _STOPS_WITHIN_S
+        while self._running:
+            try:
+                tid, status = waiter.wait(block=False)
+            except ChildProcessError:
+                self._running.clear()
+                return
+            if not tid:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(_PAUSE_S)
+                continue
+            self._running.discard(tid)
+            if os.WIFSTOPPED(status):
+                number = os.WSTOPSIG(status)
+                # A stop that we asked for is an event; another one is a signal that still has to be delivered.
+                self._stopped[tid] = 0 if status >> 16 else number
+
+    def _copies(self, ends: Sequence[tuple[int, int]]) -> list[StackCopy]:
+        copies, left = [], _MOST_BYTES
+        for tid in self._stopped:
+            try:
+                registers = self._registers.as_samples(tid)
+            except OSError:  # killed in this moment
+                continue
+            pointer = registers[ptrace.SAMPLED_SP]
+            size = min(_area_end(ends, pointer) - pointer, _MOST_STACK_BYTES, left)
+            stack = self._memory.read(tid, pointer, size) if size > 0 else b""
+            left -= len(stack)
+            copies.append(StackCopy(tid, registers, stack, self._registers.narrow))
+        return copies
+
+
+def _area_end(areas: Iterable[tuple[int, int]], address: int) -> int:
+    """The end of the writable area that an address is in; 0 if it is in none."""
+    return next((end for start, end in areas if start <= address < end), 0)
