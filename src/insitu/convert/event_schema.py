@@ -10,7 +10,17 @@ from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, Field
 from insitu.session.schema import Column, Table
 
-__all__ = ["HEAD", "EventKind", "column_of", "field_of", "free_name", "is_code", "table_names", "table_of", "tables_of"]
+__all__ = [
+    "HEAD",
+    "EventKind",
+    "column_of",
+    "field_of",
+    "free_name",
+    "is_code",
+    "table_names",
+    "table_of",
+    "tables_of",
+]
 
 HEAD: Final = ("ts_ns", "utid", "cpu")
 """The columns that every table of events has."""

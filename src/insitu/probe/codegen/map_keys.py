@@ -16,7 +16,7 @@ from insitu.probe.types import String, Tuple, is_scalar, stored_size
 
 __all__ = ["at_key", "key_pointer", "names_of_whole_maps"]
 
-# Done with the number of a map and a pointer to a key: the i64 that it results in, or nothing.
+# Done with the number of a map and a pointer to a key: the value that it results in, or nothing.
 _Operation = Callable[[int, str], str]
 
 
@@ -55,10 +55,10 @@ def key_pointer(low: Lowering, node: ast.MapAccess, layout: MapLayout) -> str:
     return pointer
 
 
-def at_key(low: Lowering, node: ast.MapAccess, operation: _Operation) -> str:
+def at_key(low: Lowering, node: ast.MapAccess, operation: _Operation, *, answers: str = "i64") -> str:
     """Lower what is to be done at the key of an access: what ``operation`` results in.
 
-    It is lowered for each of the two maps where short keys have one of their own.
+    That is of LLVM's type ``answers``. It is lowered for each of the two maps where short keys have one of their own.
     """
     emit = low.emit
     number = low.layout.number(node.name)
@@ -78,7 +78,7 @@ def at_key(low: Lowering, node: ast.MapAccess, operation: _Operation) -> str:
         results.append((found, emit.block_name))
         emit.branch(end)
     emit.block(end)
-    return emit.phi("i64", *results) if results[0][0] else ""
+    return emit.phi(answers, *results) if results[0][0] else ""
 
 
 def _short_type(low: Lowering, layout: MapLayout) -> Tuple:

@@ -244,9 +244,8 @@ def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None], *, a
 def element(low: Lowering, node: ast.MapAccess, there: Callable[[str], None], missing: Callable[[], None]) -> None:
     """Call ``there`` with a pointer to the element of an access, or ``missing``: code for either case."""
     emit = low.emit
-    number, layout = _map(low, node)
     with low.temporaries():
-        pointer = lookup(low, number, key_pointer(low, node, layout))
+        pointer = at_key(low, node, lambda number, key: lookup(low, number, key), answers="ptr")
     no, yes, end = emit.label(), emit.label(), emit.label()
     emit.branch_if(emit.is_null(pointer), no, yes)
     emit.block(yes)
