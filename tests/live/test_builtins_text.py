@@ -339,3 +339,11 @@ def test_the_bytes_of_text_are_an_array() -> None:
     assert values == [list(b"hello\0"), list(b"hel"), ord("y"), [ord("a") + 256 * ord("b")]]
     (equal,) = values_at_begin('(uint8[5])"hello, world" == (uint8[5])"hello there" ? 1 : 0')
     assert equal == 1
+
+
+def test_a_long_text_of_equal_bytes_is_one_like_any_other() -> None:
+    text = "y" * 3000
+    script = "config = { max_strlen = 4096 } BEGIN { @text[str($1)] = 3; print(str($1)); exit(); }"
+    with insitu.trace(script, parameters=[text]) as run:
+        assert list(run.events()) == [text]
+        assert run.maps["@text"].rows() == [(text, 3)]

@@ -10,6 +10,7 @@ from insitu.probe.codegen.comparisons import equal_strings, equal_values
 from insitu.probe.codegen.integers import divide, narrowed, scalar_layout, signed64
 from insitu.probe.codegen.lowering import Lowering, Remote, Store, Value
 from insitu.probe.codegen.memory import element_index
+from insitu.probe.codegen.memory_access import UNROLLED_BYTES
 from insitu.probe.codegen.tuples import pack
 from insitu.probe.passes.check.folding import number
 from insitu.probe.types import (
@@ -233,8 +234,10 @@ def _store_literal(low: Lowering, node: ast.StringLiteral, pointer: str) -> None
     assert node.type is not None
     padded = node.value.split(b"\0")[0].ljust(stored_size(node.type), b"\0")
     for at in range(0, stored_size(node.type), 8):
-        word = int.from_bytes(padded[at : at + 8], "little", signed=True)
-        low.emit.store(str(word), low.emit.offset(pointer, at))
+        word = str(int.from_bytes(padded[at : at + 8], "little", signed=True))
+        # Of more equal bytes LLVM makes a call of memset(), which BPF has not.
+        hidden = at and at % UNROLLED_BYTES == 0
+        low.emit.store(low.emit.hidden(word) if hidden else word, low.emit.offset(pointer, at))
 
 
 VALUES: Mapping[type[ast.Expression], Value] = {
