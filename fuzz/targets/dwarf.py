@@ -117,7 +117,7 @@ def prototypes(directory: Path) -> Read:
 
     def read(data: bytes) -> None:
         image = with_sections(base, unpack(data) if is_bundle(data) else {".debug_info": data})
-        for found in prototypes_at(Elf(image or b""), names, time.monotonic() + 3).values():
+        for found in prototypes_at(Elf(image or b""), names, time.process_time() + 3).values():
             known = Prototype.of_json(found.as_json())
             assert known == found
             captures(known)

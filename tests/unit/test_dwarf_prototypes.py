@@ -29,6 +29,7 @@ PLACES = {
     "shop::many": [*((f"r{n}",) for n in range(6)), ("m1",), ("m2",)],
     "shop::sv": [("r0", "r1")],
     "shop::up": [("@r0",), ("@r1",)],
+    "shop::Cart::~Cart": [("r0",)],
 }
 RESULTS = {"shop::str": ("@r0",), "shop::big": ("@r0",), "shop::ret": ("r0",), "shop::mix": ("x0",)}
 FORMS = (
@@ -47,7 +48,7 @@ def _prototypes(program: Path) -> dict[str, list[Prototype]]:
     elf = Elf(program)
     names = {address: name for name, (address, size) in FunctionAddresses(elf).sized.items() if size}
     found: dict[str, list[Prototype]] = {}
-    for address, prototype in prototypes_at(elf, names, time.monotonic() + 600).items():
+    for address, prototype in prototypes_at(elf, names, time.process_time() + 600).items():
         found.setdefault(demangle(names[address].encode()), []).append(prototype)
     return found
 

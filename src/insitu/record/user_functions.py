@@ -27,7 +27,7 @@ _STT_OBJECT: Final = 1
 _GLOB_DAT: Final = 6  # R_X86_64_GLOB_DAT
 _MOST_DISASSEMBLED: Final = 256 << 20  # bytes of all functions: symbols of damaged files may overlap
 _PROTOTYPES_S: Final = 3.0
-"""For how long debug information is asked for prototypes; functions beyond that have no arguments."""
+"""For how much CPU time prototypes are read from debug information; functions beyond that have no arguments."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -287,7 +287,7 @@ def _prototypes(elf: Elf, places: Sequence[_Place]) -> tuple[dict[int, Prototype
     """Prototypes by address: by the program's debug information, of libraries' functions the well-known ones; and how
     many functions were not looked up, as time was over."""
     own = {each.address: each.raw for each in places if not each.library}
-    until_s = time.monotonic() + _PROTOTYPES_S
+    until_s = time.process_time() + _PROTOTYPES_S
     found = prototypes_at(elf, own, until_s)
     late = (len(own) - len(found)) * (time.monotonic() > until_s)
     is_libc = elf.path.name.startswith("libc.so.")

@@ -32,7 +32,7 @@ _FUNCTIONS: Final = frozenset(
 )
 # DW_AT_*
 _LOCATION, _LOW, _LANGUAGE, _CONST_VALUE, _PRODUCER, _ORIGIN = 2, 0x11, 0x13, 0x1C, 0x25, 0x31
-_EXTERNAL, _SPECIFICATION, _TYPE, _RANGES = 0x3F, 0x47, 0x49, 0x55
+_ARTIFICIAL, _EXTERNAL, _SPECIFICATION, _TYPE, _RANGES = 0x34, 0x3F, 0x47, 0x49, 0x55
 _WANTED: Final = SHAPE_ATTRIBUTES | {_LANGUAGE, _PRODUCER}
 _RUST: Final = 0x1C  # DW_LANG_Rust
 _STRING_OFFSETS_HEADER: Final = 8
@@ -44,7 +44,8 @@ _CLONED: Final = (".isra", ".constprop", ".part")
 def prototypes_at(elf: Elf, names: Mapping[int, str], until_s: float) -> dict[int, Prototype]:
     """Prototypes of the functions that begin at these addresses, by address; ``names`` are their raw names.
 
-    Those without debug information are left out, and those that were not found by ``until_s`` (time.monotonic()).
+    Those without debug information are left out, and those that were not found by ``until_s`` (time.process_time():
+    how much time others take is no matter).
     """
     found: dict[int, Prototype] = {}
     files = (elf, find_debug_file(elf, elf.path, elf.root)) if names else ()
@@ -55,7 +56,7 @@ def prototypes_at(elf: Elf, names: Mapping[int, str], until_s: float) -> dict[in
                     found.update(reader.prototypes(names, until_s))
                 except CorruptDwarfError:
                     continue
-                if len(found) == len(names) or time.monotonic() > until_s:
+                if len(found) == len(names) or time.process_time() > until_s:
                     return found
     return found
 
@@ -102,7 +103,7 @@ class TypeReader(UnitReader):
                 if function is not None and entry.depth == function.depth + 1 and len(parameters) < _MOST_PARAMETERS:
                     parameters.append(entry)
                 continue
-            if time.monotonic() > until_s:
+            if time.process_time() > until_s:
                 return
             if function is not None:
                 yield address, self._prototype(function, parameters, address, names[address])
@@ -153,7 +154,12 @@ class TypeReader(UnitReader):
             ours[origin.offset] = each
         inside = self.entries(frozenset({_PARAMETER, _VARIABLE_PARAMETERS}), found[1].offset)
         listed = [each for each in inside if each.depth == 1][:_MOST_PARAMETERS]
-        return [ours.get(each.offset, each) for each in listed]
+        # What constructors are told of virtual bases (__in_chrg, __vtt_parm) is for some instances only.
+        return [
+            ours.get(each.offset, each)
+            for each in listed
+            if each.offset in ours or _ARTIFICIAL not in each.attributes or not self.name(each).startswith("__")
+        ]
 
     def _is_changed(self, function: Entry, name: str) -> bool:
         """Whether the compiler may have changed a function's parameters: clones of gcc's have names of their own,
@@ -210,7 +216,7 @@ class _Program:
         wanted = [each for each in self._skeletons() if each.unit.offset not in skip]
         split = {each.unit.offset for each in wanted}
         for unit in self._units:
-            if time.monotonic() > until_s:
+            if time.process_time() > until_s:
                 return
             if unit.offset not in skip and unit.offset not in split:
                 with contextlib.suppress(CorruptDwarfError):
