@@ -239,7 +239,8 @@ class _Wall:
         """Add the states that threads were in at the end."""
         sampled = set(self._maps.keys("@samples", _SAMPLE)["tid"].tolist())
         tids = self._maps.keys("@task", ("tid",))["tid"].tolist()
-        for tid, (word, number, ran, *_) in zip(tids, self._maps.values("@task", len(TASK)).tolist(), strict=True):
+        tasks = self._maps.values("@task", len(TASK))[:, [TASK.index(name) for name in ("word", "place", "ran")]]
+        for tid, (word, number, ran) in zip(tids, tasks.tolist(), strict=True):
             state, ns = word & 7, max(0, self._maps.end_ns - (word >> 3))
             if not tid or not word:
                 continue
