@@ -57,7 +57,7 @@ WALL: Final = register(
             Column("holder", "utid", "the thread that held the lock; null: unknown", nullable=True),
             Column("waker", "utid", "the thread that ended the wait; null: unknown, or an interrupt", nullable=True),
             Column("dur_ns", "duration"),
-            Column("count", "count", "how often; of running, the number of samples"),
+            Column("count", "count", "how often, 0 where that is not known; of running, the number of samples"),
             Column("stack", "stack", "where it ran or waited, above that the state, and the stack of the waker"),
         ),
     )
@@ -239,7 +239,8 @@ class _Wall:
         """Add the states that threads were in at the end."""
         sampled = set(self._maps.keys("@samples", _SAMPLE)["tid"].tolist())
         tids = self._maps.keys("@task", ("tid",))["tid"].tolist()
-        for tid, (word, number, ran, *_) in zip(tids, self._maps.values("@task", len(TASK)).tolist(), strict=True):
+        tasks = self._maps.values("@task", len(TASK))[:, [TASK.index(name) for name in ("word", "place", "ran")]]
+        for tid, (word, number, ran) in zip(tids, tasks.tolist(), strict=True):
             state, ns = word & 7, max(0, self._maps.end_ns - (word >> 3))
             if not tid or not word:
                 continue
@@ -268,16 +269,16 @@ class _Wall:
         """Add time in a state at a place; ``waker`` and the place ``woken`` that it was in ended it, 0 is neither."""
         seen = self._python.get(-tid if code == _STARTED else number) if code in _WAITS else None
         seen = seen or [((), 1)]
-        weights = [times for _, times in seen]
-        parts = zip(seen, divided(ns, weights), divided(count, weights), strict=True)
-        for (python, _), part_ns, part in parts:
+        weights = [weight for _, weight in seen]
+        times = count if len(seen) == 1 else 0  # samples say how much time, not how often
+        for (python, _), part_ns in zip(seen, divided(ns, weights), strict=True):
             key = code, number, woken, tid if code == _STARTED else 0, python
             if key not in self._descriptions:
                 self._descriptions[key] = self._described(
                     tid, code, self._places.get(number, _NOWHERE), self._places.get(woken), python
                 )
             *words, interrupt, stack = self._descriptions[key]
-            self._count((tid, *words, 0 if interrupt else waker, stack), part_ns, part)
+            self._count((tid, *words, 0 if interrupt else waker, stack), part_ns, times)
 
     def _described(self, tid: int, code: int, place: _Place, woken: _Place | None, python: Frames) -> tuple[Any, ...]:
         """State, cause, call, object and holder; whether an interrupt ended it, and the stack."""
