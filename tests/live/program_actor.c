@@ -1,4 +1,5 @@
 /* Does what the tests of the built-in programs provoke, once it reads a line, and prints what it did as JSON. */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #define KEEP __attribute__((noinline, noclone))
@@ -37,11 +39,28 @@ static void threads(void)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int pipes[2];
+static _Atomic pid_t waiting;
+
+/* Returns once that thread sleeps in futex(2) at the lock's address, however busy the machine is. */
+static void wait_until_asleep(void)
+{
+    char path[64], text[256], wanted[64];
+    snprintf(wanted, sizeof wanted, "%ld 0x%lx ", (long)SYS_futex, (unsigned long)&lock);
+    do {
+        usleep(100);
+        snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)waiting);
+        int file = open(path, O_RDONLY);
+        ssize_t size = file < 0 ? 0 : read(file, text, sizeof text - 1);
+        text[size > 0 ? size : 0] = 0;
+        if (file >= 0) { close(file); }
+    } while (strncmp(text, wanted, strlen(wanted)));
+}
 
 static void *waiter(void *p)
 {
     double *waited = p;
     char byte = 1;
+    waiting = syscall(SYS_gettid);
     for (int i = 0; i < 5; i++) {
         if (read(pipes[0], &byte, 1) != 1) { abort(); }
         double since = now();
@@ -52,22 +71,26 @@ static void *waiter(void *p)
     return p;
 }
 
-/* Holds the mutex 40 ms, five times, while another thread waits for it. */
+/* Holds the mutex 40 ms or more, five times, while another thread sleeps for it. */
 static void mutex(void)
 {
     pthread_t t;
-    double waited = 0;
+    double waited = 0, least = 0;
     if (pipe(pipes)) { abort(); }
     pthread_create(&t, 0, waiter, &waited);
     for (int i = 0; i < 5; i++) {
         pthread_mutex_lock(&lock);
         if (write(pipes[1], "", 1) != 1) { abort(); }
+        wait_until_asleep();
+        double since = now();
         usleep(40000);
+        least += now() - since;
         pthread_mutex_unlock(&lock);
         usleep(5000);
     }
     pthread_join(t, 0);
-    printf("{\"lock\": %lu, \"calls\": 10, \"waits\": 5, \"waited_s\": %f}\n", (unsigned long)&lock, waited);
+    printf("{\"lock\": %lu, \"calls\": 10, \"waits\": 5, \"waiter\": %d, \"least_s\": %f, \"most_s\": %f}\n",
+           (unsigned long)&lock, (int)waiting, least, waited);
 }
 
 static void pages(void)

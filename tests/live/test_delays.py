@@ -94,6 +94,16 @@ def test_what_a_command_starts_is_accounted_as_its_own_rusage_has_it(tmp_path: P
     assert rows.item() == sum(each["run_ns"] for each in [first, *others])
 
 
+def test_a_thread_that_executes_another_program_goes_on_as_the_process() -> None:
+    spin = "import time\nend = time.process_time() + 0.1\nwhile time.process_time() < end: pass"
+    execs = f"import os, sys, threading\nwords = [sys.executable, '-I', '-S', '-c', {spin!r}]\n"
+    execs += "threading.Thread(target=os.execv, args=(words[0], words)).start()"
+    words = ["delays", "-q", "--json", "--", "sh", "-c", '"$0" -I -S -c "$1"; true', sys.executable, execs]
+    done = subprocess.run([sys.executable, "-m", "insitu", *words], capture_output=True, text=True, check=True)
+    _, executed = json.loads(done.stdout)["processes"]
+    assert executed["run_ns"] >= 0.1e9
+
+
 def test_what_outlives_the_command_is_accounted_until_its_end(tmp_path: Path) -> None:
     child = "import os, time\nend = time.process_time() + 0.05\nwhile time.process_time() < end: pass\n"
     child += "os.write(1, b'%d' % os.getpid()); os.close(1)\ntime.sleep(3600)"

@@ -50,6 +50,20 @@ def test_what_an_older_kernel_does_not_have_is_left_out() -> None:
         taskstats._decoded(b"\x0f")
 
 
+def test_attributes_of_a_message_end_where_their_lengths_are_wrong() -> None:
+    # struct nlattr: length with its 4 bytes of head, type; padded to 4 bytes. The upper bits of a type are flags.
+    first, second = struct.pack("=HHI", 8, 1, 77), struct.pack("=HH3s", 7, 0x8003, b"abc") + b"\0"
+    assert taskstats._attributes(first + second) == {1: struct.pack("=I", 77), 3: b"abc"}
+    assert taskstats._attributes(first + struct.pack("=HH", 3, 2) + second) == {1: struct.pack("=I", 77)}
+    assert taskstats._attributes(b"\1") == {}
+
+
+def test_both_together_are_a_sum_and_nothing_adds_nothing() -> None:
+    one, other = Delays(5, {"cpu": 9, "irq": 4}, {"cpu": 3, "irq": 1}), Delays(2, {"cpu": 5}, {"cpu": 2})
+    assert one.with_(other) == Delays(7, {"cpu": 14, "irq": 4}, {"cpu": 5, "irq": 1})
+    assert one.with_(Delays(0, {}, {})) == one
+
+
 def test_a_difference_is_by_kind() -> None:
     later, earlier = Delays(50, {"cpu": 9, "irq": 4}, {"cpu": 3, "irq": 1}), Delays(20, {"cpu": 5}, {"cpu": 2})
     assert later.since(earlier) == Delays(30, {"cpu": 4, "irq": 4}, {"cpu": 1, "irq": 1})

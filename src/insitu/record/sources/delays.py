@@ -153,6 +153,11 @@ class DelaysSource:
         over = set()
         for each in ended:
             pid = threads.pop(each.tid, None)
+            if pid is None and each.tid in self._ended:
+                # Another thread has called exec(2), and has gone on under the first one's id.
+                pid = each.tid
+                for tid in [tid for tid, process in threads.items() if process == pid]:
+                    del threads[tid]
             if pid is not None:
                 self._ended[pid] = each.delays.with_(self._ended.get(pid, _NONE))
                 over.add(pid)
