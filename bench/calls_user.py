@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from bench._loads import compiled
 from bench._measure import INSITU
 
 _RUNS = 5
@@ -55,8 +56,7 @@ def main() -> None:
         directory = Path(place)
         plain, profiled, pushing = (str(directory / name) for name in ("plain", "profiled", "pushing"))
         for program, flags in ((plain, ["-O1"]), (profiled, ["-O1", "-pg"]), (pushing, ["-O0"])):
-            command = ["gcc", *flags, "-x", "c", "-o", program, "-"]
-            subprocess.run(command, input=_PROGRAM, text=True, check=True)
+            compiled(_PROGRAM, Path(program), *flags)
         ours = [INSITU, "calls", "-q", "-o", str(directory / "run.insitu")]
         data = str(directory / "uftrace.data")
         forms = {

@@ -4,35 +4,30 @@ A program makes system calls as fast as it can: two events each, some millions a
 so that nothing counts that either tool does before or after it, or on the other CPUs. Runs are by turns.
 """
 
-import json
 import statistics
 import subprocess
 import tempfile
 from pathlib import Path
 
+from bench._loads import CPU_TIME, compiled
 from bench._measure import INSITU
 from bench._trace_cmd import record
+from insitu.session.reader import Session
 
 _RUNS = 5
 _CALLS = 1_000_000
 _BUFFER_KB = 32_768
-_LOAD = """
-#include <stdio.h>
+_LOAD = f"""{CPU_TIME}
 #include <stdlib.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 /* CALLS FILE: writes the seconds of CPU time that they took. */
 int main(int argc, char **argv)
-{
-    struct timespec begin, end;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin);
-    for (long n = atol(argv[1]); n; n--) { syscall(SYS_getppid); }
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
-    FILE *out = fopen(argv[2], "w");
-    fprintf(out, "%f\\n", end.tv_sec - begin.tv_sec + (end.tv_nsec - begin.tv_nsec) / 1e9);
-    return fclose(out);
-}
+{{
+    double since = cpu_s();
+    for (long n = atol(argv[1]); n; n--) {{ syscall(SYS_getppid); }}
+    return tell(argv[2], since);
+}}
 """
 
 
@@ -40,10 +35,8 @@ def main() -> None:
     """Print a line for each tool: the slow-down, and the events that were recorded and lost."""
     with tempfile.TemporaryDirectory(prefix="insitu-bench-") as name:
         directory = Path(name)
-        (directory / "load.c").write_text(_LOAD)
-        subprocess.run(["gcc", "-O1", "-o", directory / "load", directory / "load.c"], check=True)
         taken = directory / "seconds"
-        load = [str(directory / "load"), str(_CALLS), str(taken)]
+        load = [str(compiled(_LOAD, directory / "load")), str(_CALLS), str(taken)]
         run = directory / "run.insitu"
         ours = [INSITU, "events", "-q", "-e", "raw_syscalls:*", "-b", f"{_BUFFER_KB}K", "-o", str(run), "--", *load]
         seconds: dict[str, list[float]] = {"alone": [], "insitu": [], "trace-cmd": []}
@@ -67,16 +60,9 @@ def main() -> None:
 
 
 def _ours(run: Path) -> str:
-    manifest = json.loads((run / "session.json").read_text())
-    tables = manifest["tables"]
-    rows = sum(table["rows"] for name, table in tables.items() if name.startswith("event."))
-    lost = subprocess.run(
-        [INSITU, "sql", run, "--format", "csv", "select coalesce(sum(count), 0) from lost"],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout.split()[-1]
-    return f"{rows:,} recorded, {lost} lost"
+    with Session(run) as session:
+        rows = sum(table["rows"] for name, table in session.manifest.tables.items() if name.startswith("event."))
+        return f"{rows:,} recorded, {session.manifest.lost} lost"
 
 
 def _theirs(file: Path) -> str:

@@ -2,10 +2,10 @@
 
 import os
 import statistics
-import subprocess
 import tempfile
 from pathlib import Path
 
+from bench._loads import compiled
 from bench._measure import INSITU, Cost, once
 
 _RUNS = 15
@@ -50,8 +50,7 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed insitu is compiled
     _beside("true", ["true"])
     with tempfile.TemporaryDirectory() as directory:
-        program = Path(directory) / "forks"
-        subprocess.run(["gcc", "-O2", "-x", "c", "-o", program, "-"], input=_FORKS, text=True, check=True)
+        program = compiled(_FORKS, Path(directory) / "forks")
         _beside("2,000 forks", [str(program), "2000"])
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench._loads import compiled
 from insitu.record.run import Destination, Request, record, run
 from insitu.record.sources.syscalls import SyscallsSource
 from insitu.record.sources.syscalls_summary import SummarySource
@@ -62,10 +63,7 @@ class _Load:
 
     def __init__(self, directory: Path) -> None:
         self._result = directory / "ns"
-        self._program = directory / "calls"
-        source = directory / "calls.c"
-        source.write_text(_LOAD)
-        subprocess.run(["gcc", "-O2", "-o", self._program, source], check=True)
+        self._program = compiled(_LOAD, directory / "calls")
 
     def command(self, calls: int, *rate: int) -> tuple[str, ...]:
         """The command that makes so many calls, at a rate per second (else as fast as can be; 0: other calls)."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench._loads import compiled
 from bench._measure import INSITU, once
 from insitu.kernel.bpf import enable_stats, object_ids, open_id, program_info
 from insitu.kernel.bpf_abi import Command
@@ -196,10 +197,7 @@ def typed_events(load: Path, events: int = 2_000_000) -> None:
 def main() -> None:
     """All of them."""
     with tempfile.TemporaryDirectory() as directory:
-        source = Path(directory) / "load.c"
-        source.write_text(_LOAD)
-        load = source.with_suffix("")
-        subprocess.run(["gcc", "-O2", "-o", load, source], check=True)
+        load = compiled(_LOAD, Path(directory) / "load")
         start_times()
         event_costs(load)
         lines(load)

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from bench._loads import compiled
 from insitu.convert.sources import finish
 from insitu.record.run import Request, record
 from insitu.record.sources.processes import ProcessesSource
@@ -69,9 +70,7 @@ int main(int argc, char **argv)
 class _Load:
     def __init__(self, directory: Path) -> None:
         self._result = directory / "result"
-        self._program = directory / "load"
-        (directory / "load.c").write_text(_LOAD)
-        subprocess.run(["gcc", "-O1", "-pthread", "-o", self._program, directory / "load.c"], check=True)
+        self._program = compiled(_LOAD, directory / "load", "-O1", "-pthread")
         self._work = 0
         cpu_s = self.alone()[1] / _SWITCHES
         self._work = 100_000

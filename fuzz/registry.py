@@ -56,6 +56,8 @@ TARGETS: Final = {
         Target("dwarf_units", "dwarf:units"),
         Target("split_dwarf", "dwarf:split"),
         Target("dwarf_scopes", "dwarf:scopes"),
+        Target("dwarf_prototypes", "dwarf:prototypes", corpus=("dwarf_scopes",)),
+        Target("user_functions", "dwarf:user_functions", corpus=("elf",)),
         Target("dwarf_lines", "dwarf:lines", corpus=("elf",)),
         Target("dwarf_types", "dwarf:types", corpus=("elf",)),
         Target("symcache", "dwarf:symcache"),

@@ -2,29 +2,34 @@
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 
 from fuzz.bundle import is_bundle, unpack
 from fuzz.registry import Read
+from insitu.errors import InsituError
 from insitu.record.ftrace.fetch_arguments import fetched, located
+from insitu.record.user_functions import traced_functions
 from insitu.symbols import line_table
 from insitu.symbols.btf import Btf
 from insitu.symbols.dwarf_bytes import CorruptDwarfError
+from insitu.symbols.dwarf_prototypes import prototypes_at
 from insitu.symbols.dwarf_scopes import Scopes
 from insitu.symbols.dwarf_units import Abbreviations, Strings, entries
 from insitu.symbols.dwarf_units import units as units_of
 from insitu.symbols.elf import Elf
 from insitu.symbols.elf_join import with_sections
 from insitu.symbols.line_files import line_files
+from insitu.symbols.prototypes import Prototype, Recorded, call_text, captures, result_text
 from insitu.symbols.registers import X86_64
 from insitu.symbols.split_dwarf import joined
 from insitu.symbols.split_files import skeletons
 from insitu.symbols.symcache import Symcache as KeptLines
 from insitu.symbols.type_process import ENUMERATOR, FOUND, FUNCTION, TYPE, Types
 
-__all__ = ["lines", "scopes", "split", "symcache", "types", "units"]
+__all__ = ["lines", "prototypes", "scopes", "split", "symcache", "types", "units", "user_functions"]
 
 _ADDRESSES = np.array([*range(0, 0x3000, 13), 1 << 40, (1 << 64) - 1], np.uint64)
 _TAGS = frozenset({0x11, 0x2E, 0x1D, 0x0B, 0x39, 0x13})
@@ -100,6 +105,36 @@ def scopes(directory: Path) -> Read:
                     place = located(each.location, scope.frame_base, (7, 16))
                     if place is not None:
                         fetched(place, each.type, X86_64)
+
+    return read
+
+
+def prototypes(directory: Path) -> Read:
+    """The sections of a program: prototypes of its functions, and how calls of them are shown."""
+    base = Elf((Path(__file__).parent.parent / "corpus/elf/plain").read_bytes())
+    names = dict.fromkeys((*range(0x1000, 0x1200), 0), "f") | {1 << 47: "f.isra.0"}
+    words = (7, 1 << 40, 0, (1 << 64) - 1, 5, 6)
+
+    def read(data: bytes) -> None:
+        image = with_sections(base, unpack(data) if is_bundle(data) else {".debug_info": data})
+        for found in prototypes_at(Elf(image or b""), names, time.monotonic() + 3).values():
+            known = Prototype.of_json(found.as_json())
+            assert known == found
+            captures(known)
+            call_text(known, Recorded(words, (b"a", None), (data[:64].ljust(64, b"\0"), None, bytes(64))))
+            result_text(known, Recorded(words[:2], (b"a",), (bytes(64), None)))
+
+    return read
+
+
+def user_functions(directory: Path) -> Read:
+    """A program whose functions, library calls and their ends are looked for."""
+    path = directory / "prog"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        with contextlib.suppress(InsituError):
+            traced_functions(Elf(path), [], [], library=True)
 
     return read
 

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 
 from insitu.errors import InsituError
-from insitu.kernel.trace_instance import TraceInstance, remove_dead
+from insitu.kernel.trace_instance import TraceInstance
 from insitu.kernel.tracefs import Tracefs
+from insitu.kernel.tracefs_leftovers import remove_dead
 from insitu.record.ftrace.dynamic_events import DynamicEvents, definitions
 from insitu.record.ftrace.filters import parse_filter
 from insitu.record.ftrace.latencies import LatencyTracing, latency_request
@@ -74,7 +75,7 @@ def killed(tracefs: Tracefs) -> object:
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     left = f"insitu_{child}_" in tracefs.read("dynamic_events")
-    return [left, sorted(each.split(" ")[0] for each in remove_dead(tracefs))]
+    return [left, sorted(each.split(" ")[1] for each in remove_dead(tracefs))]
 
 
 def traced(instance: TraceInstance, *events: tuple[str, str]) -> str:

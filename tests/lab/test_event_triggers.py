@@ -132,6 +132,16 @@ def test_a_hist_trigger_counts_the_events_of_a_command_that_are_printed_one_by_o
     assert re.findall(rb"Hits: (\d+)", printed) == [b"%d" % found["hits"]]
 
 
+def test_the_intervals_of_a_histogram_add_up_to_the_events_of_the_command(guest: Guest) -> None:
+    calls = "import os, time\nfor _ in range(3):\n    os.getppid(); os.getppid(); time.sleep(0.4)"
+    asked = ["--hist", "syscalls:sys_enter_getppid", "--key", "common_pid", "--interval", "0.3", "--json"]
+    documents = [json.loads(line) for line in _events(guest, *asked, "--", sys.executable, "-c", calls).splitlines()]
+    assert len(documents) > 2
+    assert documents[0]["counted_by"] == "a hist trigger"
+    assert sum(entry["hits"] for each in documents for entry in each["entries"]) == 6
+    assert sum(each["hits"] for each in documents) == 6
+
+
 def test_a_synthetic_event_measures_a_sleep(guest: Guest) -> None:
     (latency,) = _effects(guest)["latencies"]
     assert latency >= 190_000_000  # the emulator's clocks differ a little

@@ -3,9 +3,12 @@
 import json
 import os
 import sys
+from collections.abc import Iterable
 
 import pytest
+from tests.lab.kernels import LONG_TESTS
 
+from insitu.capabilities.needs import NEEDS
 from insitu.errors import InsituError
 from insitu.lab import Guest
 
@@ -74,6 +77,46 @@ def test_a_tracer_that_the_kernel_lacks_is_reported_in_one_line(guest: Guest) ->
     _, err = _insitu(guest, "latency", "irqsoff", "-d", "1", status=1)
     assert "CONFIG_IRQSOFF_TRACER" in err and "stack" in err
     assert len(err.splitlines()) == 1
+
+
+_USES = {
+    "calls of kernel functions": ("calls", "-q", "-f", "vfs_read", "--", "cat", "/etc/hostname"),
+    "dyndbg": ("dyndbg", "file", "lib/kobject_uevent.c", "+p", "-d", "0.1"),
+    "latency, but for stack": ("latency", "osnoise", "-d", "0.1"),
+}
+
+
+def _as_user(guest: Guest, capabilities: Iterable[str], words: Iterable[str]) -> tuple[int, str]:
+    """The status and messages of insitu run by a user with exactly these capabilities.
+
+    The tree of files may be closed to that user: without DAC_OVERRIDE it may at least read everything.
+    """
+    names = {*capabilities} if "DAC_OVERRIDE" in capabilities else {*capabilities, "DAC_READ_SEARCH"}
+    given = ",".join(f"+{name.lower()}" for name in names)
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={given}"]
+    command = [*user, f"--ambient-caps={given}", sys.executable, "-m", "insitu", *words]
+    done = guest.run(command, env={**_ENVIRONMENT, "HOME": "/nonexistent"}, timeout=600)
+    return done.status, done.stderr.decode()
+
+
+def _try_with_just_its_capabilities(guest: Guest, use: str) -> None:
+    (need,) = [each for each in NEEDS if each.use == use]
+    status, said = _as_user(guest, need.capabilities, _USES[use])
+    assert status == 0, said
+    for lacking in need.capabilities:
+        status, said = _as_user(guest, [each for each in need.capabilities if each != lacking], _USES[use])
+        assert status != 0
+        assert f"CAP_{lacking}" in said
+
+
+@pytest.mark.parametrize("use", ["calls of kernel functions", "dyndbg"])
+@pytest.mark.parametrize("guest", LONG_TESTS, indirect=True)
+def test_the_documented_capabilities_are_enough_and_each_is_needed(guest: Guest, use: str) -> None:
+    _try_with_just_its_capabilities(guest, use)
+
+
+def test_those_of_latency(real_time: Guest) -> None:
+    _try_with_just_its_capabilities(real_time, "latency, but for stack")
 
 
 @pytest.fixture(scope="module")

@@ -99,8 +99,7 @@ def done(
     recorded = f"-a -o {shared}/io.insitu biolatency"
     traces = {**_TRACES, f"{shared}/writes.bt": "ext4_writes", recorded: "block"}
     fetched(request.param)
-    # What makes a session takes Polars, which takes AVX2.
-    with boot(kernel=request.param, cpu="max", memory="1G", disks=disks, rw=(shared,), boot_timeout=300) as guest:
+    with boot(kernel=request.param, memory="1G", disks=disks, rw=(shared,), boot_timeout=300) as guest:
         ended = guest.run(
             [sys.executable, _TRACE_ALL, "provoke_io.py", "1", shared / "results.json"],
             stdin=json.dumps(traces).encode(),
@@ -273,41 +272,41 @@ def test_gethostlatency_has_the_name(runs: dict[str, Run]) -> None:
 
 def test_tcpaccept_has_how_long_a_connection_waited(runs: dict[str, Run]) -> None:
     run = runs["-a tcpaccept"]
-    ((*addresses, waited, left, limit),) = [line[3:] for line in run.own()]
-    assert addresses == ["127.0.0.1", str(run.facts["client_port"]), "127.0.0.1", str(run.facts["port"])], run.text
+    ((*address, waited, left, limit),) = [line[3:] for line in run.own()]
+    assert address == ["127.0.0.1", str(run.facts["port"])], run.text
     assert int(waited) >= run.facts["least_us"] and (left, limit) == ("0", "7")
 
 
 def test_tcpconnect_has_the_connection_and_the_refusal(runs: dict[str, Run]) -> None:
     run = runs["-a tcpconnect"]
     made, refused = (line[3:] for line in run.own())
-    assert made[:4] == ["127.0.0.1", str(run.facts["client_port"]), "127.0.0.1", str(run.facts["port"])], run.text
-    assert made[5] == "0" and (refused[0], *refused[2:4], refused[5]) == ("::1", "::1", str(run.facts["port"]), "111")
+    assert made[:3] == [str(run.facts["client_port"]), "127.0.0.1", str(run.facts["port"])], run.text
+    assert made[4] == "0" and (*refused[1:3], refused[4]) == ("::1", str(run.facts["port"]), "111")
 
 
 def test_tcpconnect_with_a_threshold_shows_only_the_connection_whose_syn_was_dropped(runs: dict[str, Run]) -> None:
     run = runs["-a tcpconnect 900"]
-    assert all(int(line[7]) >= 900_000 for line in run.own()), run.text
-    (line,) = [line for line in run.own() if line[4] == str(run.facts["late_port"])]
+    assert all(int(line[6]) >= 900_000 for line in run.own()), run.text
+    (line,) = [line for line in run.own() if line[3] == str(run.facts["late_port"])]
     # Its SYN is sent again after a second.
-    assert 990_000 <= int(line[7]) <= run.facts["took_us"] and line[8] == "0"
+    assert 990_000 <= int(line[6]) <= run.facts["took_us"] and line[7] == "0"
 
 
 def test_tcpconnect_has_the_round_trip_of_a_slow_network(runs: dict[str, Run]) -> None:
     run = runs["-a tcpconnect 1000"]
     (line,) = run.own()
-    assert line[6] == str(run.facts["port"]) and 1_200_000 <= int(line[7]) <= run.facts["took_us"], run.text
+    assert line[5] == str(run.facts["port"]) and 1_200_000 <= int(line[6]) <= run.facts["took_us"], run.text
 
 
 def test_tcplife_has_the_bytes_of_both_ends(runs: dict[str, Run]) -> None:
     run = runs["-a tcplife"]
-    client, server = (["127.0.0.1", str(run.facts[port])] for port in ("client_port", "port"))
-    found = [line for line in run.own() if str(run.facts["client_port"]) in line]
-    ends = [line[3:9] for line in found]
-    assert sorted(ends) == sorted([[*client, *server, "102400", "20480"], [*server, *client, "20480", "102400"]]), (
-        run.text
+    client, server = (str(run.facts[port]) for port in ("client_port", "port"))
+    found = [line for line in run.lines if line[:2] == run.who and client in line]
+    ends = sorted(
+        [[client, "127.0.0.1", server, "102400", "20480"], [server, "127.0.0.1", client, "20480", "102400"]]
     )
-    assert min(int(line[9]) for line in found) >= 60  # it waited so long to be accepted
+    assert sorted(line[2:7] for line in found) == ends, run.text
+    assert min(int(line[7]) for line in found) >= 60  # it waited so long to be accepted
 
 
 def test_tcpretrans_has_as_many_as_the_kernel_counted(runs: dict[str, Run]) -> None:
@@ -321,9 +320,9 @@ def test_tcpretrans_has_as_many_as_the_kernel_counted(runs: dict[str, Run]) -> N
 def test_tcpdrop_has_as_many_as_the_queueing_discipline_counted(runs: dict[str, Run]) -> None:
     run = runs["-a tcpdrop"]
     ends = ["127.0.0.1", str(run.facts["client_port"]), "127.0.0.1", str(run.facts["port"])]
-    drops = [line for line in run.lines if line[1:5] == ends and line[6] == "SKB_DROP_REASON_QDISC_DROP"]
+    drops = [line for line in run.lines if line[1:] == [*ends, "SKB_DROP_REASON_QDISC_DROP"]]
     assert len(drops) == run.facts["dropped"] > 1, run.text
-    assert {line[7] for line in drops} == {"ESTABLISHED"} and "__dev_queue_xmit+" in run.text
+    assert "__dev_queue_xmit+" in run.text
 
 
 def test_tcpsynbl_has_the_syns_that_found_the_queue_full(runs: dict[str, Run]) -> None:

@@ -51,6 +51,25 @@ def test_clear_empties_and_zero_resets() -> None:
     trace.close()
 
 
+# Variables that each CPU has
+
+
+def test_a_copy_of_a_variable_is_that_cpus() -> None:
+    script = """BEGIN {
+        for $i : 0..ncpus { print(((struct rq *)percpu_kaddr("runqueues", $i))->cpu); }
+        print(((struct rq *)percpu_kaddr("runqueues"))->cpu == cpu);
+        print(percpu_kaddr("runqueues", 100000) == 0 && percpu_kaddr("runqueues", -1) == 0);
+        exit();
+    }"""
+    possible = Path("/sys/devices/system/cpu/possible").read_text().strip().rpartition("-")[2]
+    assert list(insitu.trace(script).events()) == [*range(int(possible) + 1), True, True]
+
+
+def test_a_symbol_without_a_copy_for_each_cpu_is_refused() -> None:
+    with pytest.raises(ScriptError, match="no kernel symbol 'nothing_at_all' with a copy for each CPU"):
+        insitu.trace('BEGIN { print(percpu_kaddr("nothing_at_all")); }')
+
+
 # Watchpoints
 
 

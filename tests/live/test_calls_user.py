@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,11 @@ if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
 
 PROGRAMS = Path(__file__).parent / "call_programs"
-_FLAGS = {"nesting": ["gcc", "-g", "-O2", "-pthread"], "exceptions": ["g++", "-g", "-O1"]}
+_FLAGS = {
+    "nesting": ["gcc", "-g", "-O2", "-pthread"],
+    "exceptions": ["g++", "-g", "-O1"],
+    "values": ["g++", "-std=c++17", "-g", "-O1"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +97,38 @@ def test_exceptions_pass_through_traced_functions(program: dict[str, str]) -> No
     lines = [line.strip() for line in _lines(done.stderr)]
     assert "shop::checked(1) (unwound)" in lines
     assert "shop::checked(2) = 1" in lines
-    assert lines.count("caught(...) {") + lines.count("caught() {") == 3
+    assert [line for line in lines if line.startswith("caught(")] == [f"caught({{}}, {each}) {{" for each in range(3)]
+
+
+def test_values_of_all_kinds_are_those_of_the_source(program: dict[str, str]) -> None:
+    words = ["-f", "shop::*", "-f", "sfun", "--user", program["values"]]
+    lines = {re.sub("0x[0-9a-f]+", "0x", line.strip()) for line in _lines(_run(*words).stderr)}
+    wanted = """
+shop::byref(3, {x = 1, y = 2}) = 4
+shop::byval({x = 1, y = 2}, {a = 1, b = 2, c = 3, name = "hello"}, 9) = 11
+shop::line({from = {x = 1, y = 2}, to = {x = 3, y = 4}}, 5) = 6
+shop::mix({d = <in xmm0>, i = 2}, <in xmm1>, <in xmm2>, 4) = <in xmm0>
+shop::flag(true, blue, B, 'q') = false
+shop::bits({a = 1, b = 2, c = -3}, {i = 7, f = 9.80908925e-45, c = "\\x07"}) = 1
+shop::str("short", "a much longer string that is on the heap") = "shorta much longer string that is on the heap"
+shop::vec([1, 2, 3], [2 elements]) = [1, 2, 3]
+shop::cb(0x) = 3
+shop::ret(4) = {x = 4, y = 5}
+shop::big(5) = {a = 5, b = 5, c = 5, name = "abc"}
+shop::many(1, 2, 3, 4, 5, 6, 7, "eight") = 7
+shop::sv("view") = 4
+shop::up(0x, 0x) = 1
+shop::arr("abc", 0x) = 97
+shop::rv("moved") = 5
+shop::over(1) = 1
+shop::over("one") = 111
+shop::tw<int>(5) = 5
+shop::tw<double>(<in xmm0>) = <in xmm0>
+sfun(3) = 4
+shop::Cart::add(0x, 2, "book") = 13
+shop::Cart::name[abi:cxx11](0x) = "me"
+"""
+    assert set(wanted.strip().splitlines()) - lines == set()
 
 
 def test_library_calls_are_those_that_ltrace_sees(program: dict[str, str]) -> None:
@@ -113,6 +149,54 @@ def test_arguments_and_results_of_library_calls_are_shown_by_their_prototypes(pr
     assert 'strtol("1", NULL, 10) = 1' in lines
     assert 'strlen("thread") = 6' in lines
     assert "exit(7) (did not return)" in lines
+
+
+def test_static_functions_of_one_name_are_all_traced_with_their_own_types(tmp_path: Path) -> None:
+    same = "static __attribute__((noinline, noipa)) int same"
+    (tmp_path / "a.c").write_text(f'{same}(char *a) {{ return 1; }}\nint from_a(void) {{ return same("unread"); }}\n')
+    (tmp_path / "b.c").write_text(
+        f"{same}(long b, char c) {{ return 2; }}\nint from_b(void) {{ return same(-7, 'x'); }}\n"
+    )
+    (tmp_path / "main.c").write_text(
+        "int from_a(void), from_b(void); int main(void) { return from_a() + from_b(); }\n"
+    )
+    subprocess.run(["gcc", "-g", "-O1", "-o", "same", "a.c", "b.c", "main.c"], cwd=tmp_path, check=True)
+    done = _run("-f", "same", "--user", str(tmp_path / "same"), status=3)
+    lines = [re.sub("0x[0-9a-f]+", "0x", line.strip()) for line in _lines(done.stderr)]
+    # The first page of constants is not in memory, as nobody has read it: its text is not known.
+    assert lines[0] in ("same(0x) = 1", 'same("unread") = 1')
+    assert lines[1:] == ["same(-7, 'x') = 2"]
+
+
+def test_arguments_of_library_calls_are_those_that_ltrace_shows(tmp_path: Path) -> None:
+    if shutil.which("ltrace") is None:
+        pytest.skip("no ltrace")
+    source, program = tmp_path / "calls.c", tmp_path / "calls"
+    source.write_text(
+        "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n"
+        'int main(void) { char buf[64]; int pipes[2]; pipe(pipes); write(pipes[1], "some", 4);'
+        ' read(pipes[0], buf, 60); snprintf(buf, 64, "%d %ld %c", -5, 1L << 40, 113); puts(buf);'
+        " free(malloc(123)); close(pipes[0]); return strlen(buf) == 0; }\n"
+    )
+    subprocess.run(["gcc", "-w", "-fno-builtin", "-O1", "-o", program, source], check=True)
+    done = subprocess.run(["ltrace", program], capture_output=True, text=True, check=True)
+    theirs = {re.sub(r"\s+=", " =", line).strip() for line in done.stderr.splitlines()}
+    ours = {line.strip() for line in _lines(_run("--library", "--user", str(program)).stderr)}
+    common = {line for line in theirs & ours if line.startswith(("read(", "snprintf(", "puts(", "close(", "strlen("))}
+    assert len(common) == 5, (theirs, ours)
+
+
+def test_calls_of_libraries_are_shown_within_functions(program: dict[str, str], tmp_path: Path) -> None:
+    run = tmp_path / "run.insitu"
+    _run("-q", "-o", str(run), "--with-library", "--user", program["nesting"], "1", status=7)
+    with open_session(run) as session:
+        found = session.sql(
+            "select c.category, p.name, c.name from span c left join span p on c.parent = p.id"
+            " where c.name in ('strtol', 'strlen', 'leaf', 'main') group by all"
+        ).rows()
+    assert ("library call", "main", "strtol") in found
+    assert ("user function", "jumps", "leaf") in found
+    assert {category for category, _, name in found if name == "strlen"} == {"library call"}
 
 
 def test_library_calls_of_a_program_without_a_plt_are_seen_where_they_are_made(tmp_path: Path) -> None:
@@ -182,12 +266,43 @@ def test_a_running_process_is_traced_in_all_its_threads(tmp_path: Path) -> None:
     assert row == ('"hello\\n"', "6")
 
 
+def test_the_file_that_runs_is_traced_though_another_has_its_name(tmp_path: Path) -> None:
+    source, program = tmp_path / "serve.c", tmp_path / "serve"
+    source.write_text(
+        "#include <stdio.h>\n__attribute__((noinline, noipa)) int answer(int c) { return c; }\n"
+        "int main(void) { int c; while ((c = getchar()) != EOF) putchar(answer(c)), fflush(stdout); return 0; }\n"
+    )
+    subprocess.run(["gcc", "-g", "-O1", "-o", program, source], check=True)
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as served:
+        assert served.stdin is not None and served.stdout is not None
+        served.stdin.write(b"a")
+        served.stdin.flush()
+        assert served.stdout.read(1) == b"a"
+        program.unlink()
+        program.write_bytes(Path("/bin/true").read_bytes())
+        command = [sys.executable, "-m", "insitu", "calls", "-q", "-p", str(served.pid), "--user"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracing:
+            assert tracing.stderr is not None and tracing.stderr.readline().startswith("#")
+            line = ""
+            while "answer(" not in line:  # until it is attached
+                served.stdin.write(b"b")
+                served.stdin.flush()
+                served.stdout.read(1)
+                if select.select([tracing.stderr], [], [], 0.05)[0]:
+                    line = tracing.stderr.readline()
+                assert tracing.poll() is None
+            served.stdin.close()
+            tracing.communicate()
+    assert "answer(98) = 98" in line
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--user", "/bin/true", "-f", "no_such"], "no symbols"),
         (["--user", "/etc/passwd"], "passwd"),
         (["-c", "-g", "vfs_read", "/bin/true"], "-c is for functions of programs"),
+        (["-e", "malloc", "--user", "/bin/true"], "-f FUNC chooses functions"),
     ],
 )
 def test_what_cannot_be_traced_is_refused_in_one_line(words: list[str], message: str) -> None:

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +18,10 @@ from insitu.kernel.bpf_map import possible_cpus
 from insitu.kernel.trace_instance import TraceInstance
 from insitu.kernel.tracefs import EventFormat, Tracefs, event_directory
 from insitu.record.ftrace.filters import parse_filter
+from insitu.record.ftrace.histograms import Row, histogram_request
+from insitu.record.source import Target
+from insitu.record.sources.histogram import ScriptHistogram
+from insitu.session.reader import Session
 
 
 class Kernel:
@@ -111,6 +117,64 @@ def test_a_histogram_counts_and_adds_up_the_calls_of_a_command_and_its_children(
         {"key": {"offset.buckets=5": 100}, "hits": 5, "sum": {"offset": sum(range(100, 105))}},
     ]
     assert (found["hits"], found["dropped"]) == (11, 0)
+
+
+def test_the_intervals_of_a_histogram_add_up_to_all_calls(tmp_path: Path) -> None:
+    run = tmp_path / "run.insitu"
+    asked = ["--hist", "syscalls:sys_enter_lseek", "--key", "offset", "--interval", "0.2", "--json", "-o", str(run)]
+    calls = f"import time\n{_CALLS}".replace("    os.lseek(file, off", "    time.sleep(0.1)\n    os.lseek(file, off")
+    command = [sys.executable, "-m", "insitu", "events", *asked, "--where", "offset >= 100 && offset < 110"]
+    done = subprocess.run([*command, "--", sys.executable, "-S", "-c", calls], check=True, stdout=subprocess.PIPE)
+    intervals = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(intervals) > 2
+    assert sum(each["hits"] for each in intervals) == 11
+    with Session(run) as session:
+        rows = session["histogram.sys_enter_lseek"].select("ts_ns", "offset", "hits").rows()
+    assert sum(hits for _, _, hits in rows) == 11
+    assert {offset for _, offset, _ in rows} == {*range(100, 110)}
+    assert len({ts_ns for ts_ns, _, _ in rows}) > 2
+
+
+_THREADS = """
+import os, sys, threading
+file, go = os.open("/proc/self/status", os.O_RDONLY), threading.Event()
+def later(offset):
+    go.wait()
+    os.lseek(file, offset, os.SEEK_SET)
+early = [threading.Thread(target=later, args=(offset,)) for offset in range(100, 300)]
+for each in early:
+    each.start()
+print(flush=True)
+sys.stdin.readline()
+go.set()
+for each in early:
+    each.join()
+if os.fork() == 0:
+    late = threading.Thread(target=later, args=(300,))
+    late.start()
+    late.join()
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_histogram_of_a_running_process_counts_its_threads_and_what_they_start(kernel: Kernel) -> None:
+    event = kernel.event("syscalls:sys_enter_lseek")
+    # Fewer entries than there are threads: only keys take one.
+    request = histogram_request(event, ["whence"], ["offset"], "offset >= 100 && offset <= 300", entries=128)
+    words = [sys.executable, "-S", "-c", _THREADS]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin is not None and running.stdout is not None
+        running.stdout.readline()
+        source = ScriptHistogram(request)
+        with closing(source):
+            source.open(Target(pids=(running.pid,)))
+            source.start(None, 0)
+            running.communicate(b"\n")
+            source.stop(0)
+    assert source.histogram is not None
+    assert source.histogram.rows == (Row((0,), 201, (sum(range(100, 301)),)),)
+    assert source.histogram.dropped == 0
 
 
 def test_a_logarithmic_key_is_the_next_power_of_two_as_the_kernel_has_it() -> None:

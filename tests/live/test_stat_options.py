@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import select
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,6 +164,25 @@ def test_python_has_the_counts_that_the_command_has(counted: str) -> None:  # no
     assert (found["cycles"] is None) == ("cycles" in found.reasons)
     assert found.exit_status == 0 and "none" not in found
     assert insitu.stat(["sh", "-c", "exit 3"], events="cs").exit_status == 3
+
+
+def test_python_has_the_metrics_of_counts(counted: str) -> None:  # noqa: F811
+    found = insitu.stat([counted, "calls", "700"], events=["task-clock", CALLS, "cycles"])
+    clock, calls = found["task-clock"], found[CALLS]
+    assert clock and calls
+    assert found.metrics["task-clock"] == (clock / 1e9 / found.elapsed_s, "CPUs utilized")
+    assert found.metrics[CALLS].plain.value == pytest.approx(calls / (clock / 1e9))
+    assert ("cycles" in found.metrics) == (found["cycles"] is not None)
+
+
+def test_repeated_without_an_end_each_run_is_shown_until_somebody_asks_to_stop(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shell = f'echo >>{runs}; if [ "$(wc -l <{runs})" = 3 ]; then kill -INT $PPID; exec sleep 3600; fi'
+    done = run("-r", "0", "-e", "page-faults", "--", "sh", "-c", shell, check=False)
+    assert done.returncode == 128 + signal.SIGTERM  # by which the command was ended, as it did not get the other one
+    assert done.stderr.count("page-faults") == 3 and " runs):" not in done.stderr
+    refused = run("-r", "0", "-a", check=False)
+    assert refused.returncode == 2 and "-r repeats a command" in refused.stderr
 
 
 def test_the_counts_are_there_before_the_events_are_closed_which_may_take_long() -> None:

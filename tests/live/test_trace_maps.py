@@ -88,3 +88,43 @@ def test_what_arguments_lead_to_is_read_without_helpers_where_the_script_asks_fo
     with insitu.trace(script, command="true") as run:
         ((key, value),) = run.wait().maps["@task"].rows()
     assert value == [key, key, os.getpid()]
+
+
+@pytest.mark.parametrize("length", [62, 63, 64, 65, 1023])
+def test_keys_with_short_and_with_long_strings_are_of_one_map(length: int) -> None:
+    # A key has room for max_strlen bytes where it is not known how long the text at an address is.
+    script = """BEGIN {
+        $short = str((uint64)&curtask->comm); $long = str($1); $found = 0;
+        @n[$short] = count(); @n[$short] = count(); @n[$long] = count();
+        @read[1, str((uint64)&$short), 2] = 3; @read[1, $short, 2] += 4; @read[1, str((uint64)&$long), 2] = 5;
+        print((@read[1, str((uint64)&$short), 2], @read[1, $long, 2], @read[2, str((uint64)&$long), 2]));
+        @v[1, $short] = 5; @v[1, $short] += 3; @v[2, $long] = 7; @v[2, $long]++;
+        print((@v[1, $short], @v[2, $long], @v[3, $short], @v[1, $long]));
+        print((has_key(@v, (1, $short)), has_key(@v, (2, $long)), has_key(@v, (1, $long))));
+        print(((uint64)@n[$short], (uint64)@n[$long]));
+        @text[$short] = $long; @text[$long] = $short;
+        print((@text[$short] == $long, @text[$long] == $short));
+        print((find(@v, (2, $long), $found), $found));
+        print((delete(@v, (1, $short)), delete(@v[2, $long]), delete(@v[2, $long])));
+        @cleared[$short] = 1; @cleared[$long] = 2; clear(@cleared);
+        @zero[$short] = 1; @zero[$long] = 2; zero(@zero);
+        @walked[$short] = 1; @walked[$long] = 2; print(len(@walked));
+        for ($each : @walked) { @sum += $each.1; }
+        exit();
+    }"""
+    long, short = "x" * length, Path("/proc/self/comm").read_text().rstrip("\n")
+    with insitu.trace(script, parameters=[long]) as run:
+        assert list(run.events()) == [
+            *((7, 5, 0), (8, 8, 0, 0), (True, True, False), (2, 1), (True, True), (True, 8), (True, True, False), 2),
+        ]
+        maps = run.maps
+    assert maps.pop("@sum")["value"].to_list() == [3]
+    assert maps.pop("@v").is_empty()
+    assert sorted(maps.pop("@read").rows()) == sorted([(1, short, 2, 7), (1, long, 2, 5)])
+    assert {name: dict(found.iter_rows()) for name, found in maps.items()} == {
+        "@n": {short: 2, long: 1},
+        "@text": {short: long, long: short},
+        "@cleared": {},
+        "@zero": {short: 0, long: 0},
+        "@walked": {short: 1, long: 2},
+    }

@@ -13,8 +13,10 @@ import pytest
 
 from insitu.convert.trace_events import event_columns, event_kinds
 from insitu.convert.trace_pages import decode_pages, page_layout
-from insitu.kernel.trace_instance import TraceInstance, owner_name, remove_dead
+from insitu.kernel.trace_instance import TraceInstance
 from insitu.kernel.tracefs import Tracefs
+from insitu.kernel.tracefs_leftovers import remove_dead
+from insitu.kernel.tracefs_owner import owner_name
 from insitu.symbols.kernel_btf import vmlinux
 from insitu.symbols.symbolizer import Symbolizer
 from insitu.views.trace_lines import TraceLines

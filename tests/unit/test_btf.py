@@ -152,6 +152,17 @@ def test_a_modules_types_build_on_its_kernels() -> None:
     assert found.btf is kernel
 
 
+def test_a_variable_lies_where_its_section_says() -> None:
+    names = b"\0int\0one\0two\0.data..percpu\0lost\0"
+    integer = (1, Kind.INT << 24, 4, struct.pack("<I", 1 << 24 | 32))
+    one, two, lost = ((names.index(name), Kind.VAR << 24, 1, bytes(4)) for name in (b"one", b"two", b"lost"))
+    entries = struct.pack("<IIIIII", 2, 64, 4, 3, 4096, 4)
+    section = (names.index(b".data"), Kind.DATASEC << 24 | 2, 8192, entries)
+    btf = Btf(_blob([integer, one, two, section, lost], names))
+    found = [btf.section_offset(name) for name in ("one", "two", "lost", "int", "none")]
+    assert found == [64, 4096, None, None, None]
+
+
 def test_64_bit_enumerators_keep_all_bits() -> None:
     entries = struct.pack("<III", 1, 0xDDCCBBAA, 0x80000000)
     btf = Btf(_blob([(0, Kind.ENUM64 << 24 | 1, 8, entries)], b"\0HUGE\0"))
@@ -199,6 +210,7 @@ def test_a_type_that_runs_over_the_end_is_named_with_its_offset() -> None:
 
 
 def _use_everything(btf: Btf) -> None:
+    btf.section_offset("instance")
     for type_id in range(1, btf.count + 1):
         try:
             type_ = btf.type(type_id)

@@ -534,3 +534,7 @@ def test_data_that_does_not_fit_in_memory_is_one_line_with_a_remedy(tmp_path):
         "insitu: out of memory: the data does not fit in what this process may use "
         "(this process may have 16384 MiB; raise that: ulimit -v unlimited)"
     ]
+
+
+def test_the_processes_of_calls_may_be_given_in_several_options() -> None:
+    assert command_parser("calls").parse_args(["-f", "x", "-p", "1,2", "-p", "3"]).pid == (1, 2, 3)

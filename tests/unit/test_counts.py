@@ -14,6 +14,7 @@ from insitu.kernel import pmu
 from insitu.kernel.perf_event import Attr, Hardware, Software, Type
 from insitu.kernel.topology import Domain, domains
 from insitu.record import counters
+from insitu.record.count_metrics import METRICS, metric_events
 from insitu.record.counters import Count, Counted, Counters, Place, Value, choose_counted, summed
 from insitu.record.event_names import NamedEvent, all_events, named_events
 from insitu.record.sources.counting import Reading
@@ -21,7 +22,6 @@ from insitu.verdict import turns
 from insitu.views.counts.compare import Measured, comparison_blocks, comparison_json
 from insitu.views.counts.figures import rows_of, spread_percent
 from insitu.views.counts.metric_only import MetricColumns
-from insitu.views.counts.metrics import METRICS, metric_events
 from insitu.views.counts.records import csv_lines, json_lines
 from insitu.views.counts.text import Labels, Times, count_lines, time_lines
 from insitu.views.terminal import Screen

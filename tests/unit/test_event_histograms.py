@@ -9,7 +9,7 @@ from tests.unit.event_formats import KMALLOC, OPENAT, SWITCH
 
 from insitu.errors import InsituError
 from insitu.record.ftrace.histogram_script import histogram_of, histogram_script
-from insitu.record.ftrace.histograms import Row, histogram_request, parse_hist, trigger_text
+from insitu.record.ftrace.histograms import Row, added_since, histogram_request, parse_hist, trigger_text
 from insitu.views.histogram import sorted_entries
 
 _TOTALS = "\nTotals:\n    Hits: {}\n    Entries: {}\n    Dropped: {}\n"
@@ -126,10 +126,9 @@ def test_a_program_counts_by_the_same_keys() -> None:
     request = histogram_request(
         OPENAT, ["filename,common_pid.execname"], ["flags"], "filename ~ '/etc/*' && flags & 1"
     )
-    text = histogram_script(request, [7])
+    text = histogram_script(request, follows=True)
     assert "@hits[str(args.filename), comm, tid] = count();" in text
     assert '(strncmp(str(args.filename), "/etc/", 5) == 0) && ((args.flags & 1) != 0)' in text
-    assert "(pid == 7 || @of[(uint32)pid])" in text
 
 
 def test_a_filter_that_a_program_cannot_have_is_refused() -> None:
@@ -163,3 +162,17 @@ def test_entries_are_sorted_by_any_field_and_by_the_value_first() -> None:
     assert order("node.descending") == [3, 2, 1]
     with pytest.raises(InsituError, match="did you mean 'node'"):
         order("nod")
+
+
+def test_an_interval_has_what_was_added_in_it() -> None:
+    request = histogram_request(KMALLOC, ["node"], ["bytes_req"])
+    line = "{{ node: {:>10} }} hitcount: {:>10}  bytes_req: {:>10}\n"
+    first = parse_hist(line.format(0, 2, 64) + line.format(1, 1, 8) + _TOTALS.format(4, 2, 1), request)
+    second = parse_hist(
+        line.format(0, 5, 96) + line.format(1, 1, 8) + line.format(2, 7, 70) + _TOTALS.format(16, 3, 3), request
+    )
+    assert added_since(None, first) == first
+    found = added_since(first, second)
+    assert found.rows == (Row((0,), 3, (32,)), Row((2,), 7, (70,)))
+    assert (found.hits, found.dropped) == (12, 2)
+    assert added_since(second, second).rows == ()

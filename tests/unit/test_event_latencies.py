@@ -53,10 +53,9 @@ def test_an_error_points_at_what_is_wrong(text: str, marked: str, message: str) 
 
 
 def test_single_threads_need_a_key_that_is_a_thread_id() -> None:
-    text = latency_script(latency_request(_PAIR, _event), [7])
-    assert "(args.next_pid == 7 || @of[(uint32)args.next_pid])" in text
+    assert "@target" in latency_script(latency_request(_PAIR, _event), follows=True)
     with pytest.raises(InsituError, match="thread's id"):
-        latency_script(latency_request("kmem:kmalloc -> kmem:kmalloc, key ptr", _event), [7])
+        latency_script(latency_request("kmem:kmalloc -> kmem:kmalloc, key ptr", _event), follows=True)
 
 
 @given(text=st.lists(st.sampled_from([*_PAIR.split(" "), ",", "if", "->", "="]), max_size=14).map(" ".join))

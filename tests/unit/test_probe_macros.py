@@ -48,7 +48,6 @@ def test_of_macros_with_one_name_the_first_that_takes_the_arguments_is_meant(exp
         + " ".join(f"macro m{n}(x) {{ m{n - 1}(x) + m{n - 1}(x) }}" for n in range(1, 60))
         + "BEGIN { @x = m59(1); }",
         "macro m(x) { x + x } BEGIN { @x = " + "m(" * 60 + "1" + ")" * 60 + "; }",
-        'BEGIN { @x = percpu_kaddr("x", ' + '*percpu_kaddr("x", ' * 40 + "0" + ")" * 41 + "; }",
     ],
 )
 def test_macros_that_multiply_are_refused_with_the_limit(text: str) -> None:

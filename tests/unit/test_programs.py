@@ -84,6 +84,14 @@ def test_the_events_of_a_program_are_its_attach_points(program: Program) -> None
     assert set(program.events) == {point for point in points if point.partition(":")[0].lower() not in _KINDS}
 
 
+def test_a_heading_fits_a_terminal_of_80_columns(program: Program) -> None:
+    for probe in _probes(program):
+        for call in _calls(probe, "printf"):
+            texts = [each.value.decode() for each in call.arguments if isinstance(each, ast.StringLiteral)]
+            if len(texts) == len(call.arguments) > 1:
+                assert len((texts[0] % tuple(texts[1:])).rstrip()) <= 80
+
+
 def test_the_list_has_each_program_below_its_group() -> None:
     lines = listed().splitlines()
     at = lines.index("CPU")

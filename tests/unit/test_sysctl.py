@@ -1,6 +1,7 @@
 """Sysctls: names and values as the files under /proc/sys, the kernel's documentation, differences."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,14 @@ def test_a_machine_does_not_differ_from_what_it_saved_but_for_what_was_set(tmp_p
     shown = json.loads(_insitu("vm.swappiness", "--changed", "--against", str(saved), "--json"))
     (row,) = shown["differences"]
     assert row["name"] == "vm.swappiness" and row["there"] == "199"
+
+
+def test_where_nothing_differs_a_line_says_so(tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    _insitu("--save", str(saved))
+    words = [sys.executable, "-m", "insitu", "sysctl", "vm.swappiness", "--changed", "--against", str(saved)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert not done.stdout and re.fullmatch(r"insitu: nothing differs from .*\(.*\)\n", done.stderr), done.stderr
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "insitu-sysctl-1"}', "[" * 100_000])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.trace_page_bytes import HEADER_PAGE, PAGE_BYTES, Written, bytes_of, page
 
-from insitu.convert.trace_events import event_kinds
+from insitu.convert.trace_events import event_kinds, tables_of
 from insitu.convert.trace_pages import decode_pages, field_values, page_layout, texts
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import Field, parse_format
@@ -189,3 +189,8 @@ def test_a_damaged_format_is_refused_at_once(damage):
 def test_names_of_threads_and_files_start_no_line_of_their_own():
     line = event_line(1000, "evil\n1\x1b[2J", 7, 0, "open", "path=a\nb")
     assert "\n" not in line and "\x1b" not in line
+
+
+def test_tables_of_events_with_one_name_have_the_category_too() -> None:
+    events = [("sched", "sched_switch"), ("a", "start"), ("b", "Start")]
+    assert tables_of(events) == ["event.sched_switch", "event.a_start", "event.b_Start"]

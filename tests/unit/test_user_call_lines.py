@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import polars
 
-from insitu.symbols.prototypes import Prototype
+from insitu.symbols.prototypes import Prototype, prototype
+from insitu.symbols.value_shape import Shape
 from insitu.views.calls.user_lines import UserCallLines
 
 FUNCTIONS = [
     ("main", Prototype()),
-    ("work", Prototype((("x", "i4"), ("name", "s")), "i4")),
+    ("work", prototype([Shape("i4", 4), Shape("s", 8)], Shape("i4", 4))),
     ("other", None),
 ]
 
@@ -19,12 +20,12 @@ def _enter(ts_ns: int, function: int, sp: int, text: str = "", *, tail: int = 0)
     words = {f"a{n}": np.array([7 if n == 0 else 16 * n], np.uint64) for n in range(6)}
     head = {"ts_ns": ts_ns, "tid": 5, "f": function, "sp": sp, "tail": tail}
     columns: dict[str, Any] = {name: np.array([value], np.uint64) for name, value in head.items()} | words
-    columns |= {"s0": polars.Series([text]), "s1": polars.Series([""])}
+    columns |= {"s0": polars.Series([text.encode()]), "s1": polars.Series([b""])}
     return {"enter_text": columns}
 
 
 def _exit(ts_ns: int, sp: int, value: int = 0) -> dict[str, Any]:
-    head = {"ts_ns": ts_ns, "tid": 5, "sp": sp, "seen": 1, "value": value}
+    head = {"ts_ns": ts_ns, "tid": 5, "sp": sp, "seen": 1, "value": value, "more": 0}
     return {"exit": {name: np.array([each], np.uint64) for name, each in head.items()}}
 
 

@@ -13,11 +13,13 @@ class Need(NamedTuple):
     """What it takes to use a command in some way.
 
     ``capabilities`` are names without CAP_; none is needed where each of ``sysctls`` is at most the value beside it.
+    DAC_OVERRIDE is not needed by whoever may write to one of ``paths``.
     """
 
     use: str
     capabilities: tuple[str, ...] = ()
     sysctls: tuple[tuple[str, int], ...] = ()
+    paths: tuple[str, ...] = ()
 
     @property
     def instead(self) -> str:
@@ -27,6 +29,8 @@ class Need(NamedTuple):
 
 _PARANOID: Final = "kernel.perf_event_paranoid"
 _TRACEFS: Final = "/sys/kernel/tracing/events"
+_INSTANCES: Final = ("/sys/kernel/tracing/instances",)
+_DYNAMIC_DEBUG: Final = ("/proc/dynamic_debug/control", "/sys/kernel/debug/dynamic_debug/control")
 
 NEEDS: Final = (
     Need("report and all that read a session"),
@@ -39,6 +43,10 @@ NEEDS: Final = (
     Need("profile --off-cpu", ("BPF", "PERFMON", "DAC_READ_SEARCH")),
     Need("trace, but no tracepoints", ("BPF", "PERFMON")),
     Need("trace, tracepoints too", ("BPF", "PERFMON", "DAC_READ_SEARCH")),
+    Need("events", ("DAC_OVERRIDE",), paths=_INSTANCES),
+    Need("calls of kernel functions", ("DAC_OVERRIDE", "SYSLOG"), paths=_INSTANCES),
+    Need("latency, but for stack", ("DAC_OVERRIDE",), paths=_INSTANCES),
+    Need("dyndbg", ("DAC_OVERRIDE", "SYSLOG"), paths=_DYNAMIC_DEBUG),
 )
 """In the order to show them."""
 
@@ -47,7 +55,7 @@ def missing(need: Need) -> tuple[str, ...]:
     """The capabilities, with CAP_, that this process lacks for it; empty where it can be done."""
     if need.sysctls and all(_at_most(name, most) for name, most in need.sysctls):
         return ()
-    return tuple(f"CAP_{name}" for name in need.capabilities if not (has_capability(name) or _spared(name)))
+    return tuple(f"CAP_{name}" for name in need.capabilities if not (has_capability(name) or _spared(name, need)))
 
 
 def _at_most(name: str, most: int) -> bool:
@@ -57,8 +65,10 @@ def _at_most(name: str, most: int) -> bool:
         return False
 
 
-def _spared(capability: str) -> bool:
+def _spared(capability: str, need: Need) -> bool:
     """Whether something else stands for a capability."""
+    if capability == "DAC_OVERRIDE":
+        return any(os.access(path, os.W_OK) for path in need.paths)
     if capability == "DAC_READ_SEARCH":
         return os.access(_TRACEFS, os.R_OK | os.X_OK)
     # Before Linux 5.8 the only one for both, and still as good.

@@ -56,6 +56,7 @@ class Result(NamedTuple, Generic[D]):
 
 # Bit numbers of include/uapi/linux/capability.h.
 CAPABILITIES: Final = {
+    "DAC_OVERRIDE": 1,
     "DAC_READ_SEARCH": 2,
     "SYS_PTRACE": 19,
     "SYS_ADMIN": 21,

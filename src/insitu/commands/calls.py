@@ -19,7 +19,7 @@ examples:
 import argparse
 
 from insitu.commands import Properties
-from insitu.commands._options import count, duration_option, output_option, pid_list, quiet_option
+from insitu.commands._options import Gather, count, duration_option, output_option, pid_list, quiet_option
 from insitu.commands.calls_kernel import kernel_options, run_kernel
 from insitu.commands.calls_user import run_user, user_options
 from insitu.errors import InsituError
@@ -32,6 +32,12 @@ PROPERTIES = Properties(
     program_option="--user",
     peer_options={
         "-l": "-f FUNC chooses functions",
+        "-e": "-f FUNC chooses functions; insitu events is for events",
+        "-F": "use -f FUNC",
+        "-N": "use -n FUNC",
+        "-D": "use --depth",
+        "-x": "use -f FUNC, with --binary FILE for those of a library",
+        "-S": "insitu syscalls shows system calls",
         "-P": "use -p",
         "--max-graph-depth": "use --depth",
         "--func-stack": "use --stack",
@@ -52,7 +58,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-n", "--no-function", action="append", default=[], metavar="FUNC", help="not these functions"
     )
     parser.add_argument("--depth", type=count, default=0, metavar="N", help="calls of N levels (default: all)")
-    parser.add_argument("-p", "--pid", type=pid_list, metavar="PID[,PID]", help="trace running processes")
+    parser.add_argument(
+        "-p", "--pid", type=pid_list, action=Gather, metavar="PID[,PID]", help="trace running processes"
+    )
     kernel_options(parser)
     user_options(parser)
     output_option(parser, "record a session instead of printing", metavar="RUN")
@@ -63,11 +71,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     kernel = args.graph or args.count or args.stack
-    if args.user is None and (args.library or args.binary or args.summary) and not kernel:
+    if args.user is None and (args.library or args.with_library or args.binary or args.summary) and not kernel:
         args.user = ""  # only functions of programs have these
     if args.user is not None:
         return run_user(args)
-    for option, given in (("--library", args.library), ("--binary", args.binary), ("-c", args.summary)):
+    user_only = (
+        ("--library", args.library),
+        ("--with-library", args.with_library),
+        ("--binary", args.binary),
+        ("-c", args.summary),
+    )
+    for option, given in user_only:
         if given:
             raise InsituError(f"{option} is for functions of programs, not of the kernel", status=2)
     if not (args.graph or args.function or args.count):

@@ -35,10 +35,13 @@ def run_kernel(args: argparse.Namespace) -> int:
     """Trace; returns the exit status. Raises InsituError."""
     from insitu.kernel.tracefs import Tracefs
     from insitu.record.run import Request
+    from insitu.symbols import kallsyms
 
     command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
     request = Request(command, pids_asked_for(args), args.all, args.duration)
     request.check()
+    if not kallsyms.are_shown():
+        raise InsituError("the names of kernel functions are hidden from this user", remedy=kallsyms.remedy())
     tracefs = Tracefs.open()
     try:
         return _traced(args, request, _tracing(args, tracefs), tracefs)

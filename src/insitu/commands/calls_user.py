@@ -25,15 +25,19 @@ def user_options(parser: argparse.ArgumentParser) -> None:
         "--user", nargs="?", const="", metavar="PROGRAM", help="trace functions of this program, and run it"
     )
     group.add_argument("--library", action="store_true", help="instead, calls of libraries through its PLT")
+    group.add_argument("--with-library", action="store_true", help="calls of libraries too")
     group.add_argument("--binary", metavar="FILE", help="trace functions of this file; the command is another")
     group.add_argument("-c", "--summary", action="store_true", help="as --count with all functions that are traced")
 
 
 def run_user(args: argparse.Namespace) -> int:
     """Trace; returns the exit status. Raises InsituError."""
+    from insitu.foreign_files import open_kernel_link
     from insitu.record.run import Request
     from insitu.record.user_functions import traced_functions
     from insitu.symbols.elf import Elf
+    from insitu.symbols.elf_layout import ELF64
+    from insitu.symbols.registers import machine_called
 
     for option, given in (("-g", args.graph), ("-a", args.all), ("--stack", args.stack)):
         if given:
@@ -47,17 +51,26 @@ def run_user(args: argparse.Namespace) -> int:
     request.check()
     path = _program(args, request)
     try:
-        elf = Elf(path)
+        elf = Elf(open_kernel_link(path), path)  # the path may be /proc/PID/exe
     except OSError as error:
         raise InsituError(f"cannot open {path}: {error.strerror}") from None
     except InsituError as error:
         raise InsituError(error.message, remedy="--binary FILE names the program that runs it") from None
+    if elf.layout is not ELF64 or elf.machine != machine_called(os.uname().machine).e_machine:
+        raise InsituError(f"{path} is not a 64-bit program of this machine: only such programs' functions are traced")
     args.summary |= bool(args.count)
     if args.json and not args.summary:
         raise InsituError("--json is for -c and --count of user functions", remedy="-o RUN.insitu", status=2)
     arguments = not args.summary or args.output is not None
     patterns = [*args.function, *args.count]
-    traced = traced_functions(elf, patterns, args.no_function, library=args.library, arguments=arguments)
+    traced = traced_functions(
+        elf,
+        patterns,
+        args.no_function,
+        own=args.with_library or not args.library,
+        library=args.with_library or args.library,
+        arguments=arguments,
+    )
     if len(traced.functions) > _MANY and not args.quiet:
         messages.note(f"attaching to {len(traced.functions)} functions; -f and -n choose fewer")
     if args.output is not None:
@@ -73,10 +86,17 @@ def _program(args: argparse.Namespace, request: "Request") -> str:
         from insitu.record.launcher import executable
 
         return os.path.realpath(executable(request.command))
+    link = f"/proc/{request.pids[0]}/exe"
     try:
-        return os.readlink(f"/proc/{request.pids[0]}/exe")  # noqa: PTH115
+        path, running = os.readlink(link), os.stat(link)  # noqa: PTH115, PTH116
     except OSError as error:
         raise InsituError(f"process {request.pids[0]}: {error.strerror}", remedy="ps -e lists processes") from None
+    try:
+        found = os.stat(path)  # noqa: PTH116
+        is_same = (found.st_dev, found.st_ino) == (running.st_dev, running.st_ino)
+    except OSError:
+        is_same = False
+    return path if is_same else link  # deleted or replaced since, or in a container
 
 
 def _recorded(args: argparse.Namespace, request: "Request", path: str, traced: "Traced") -> int:
@@ -86,7 +106,7 @@ def _recorded(args: argparse.Namespace, request: "Request", path: str, traced: "
     from insitu.record.sources.processes import ProcessesSource
     from insitu.record.sources.user_calls import UserCallsSource
 
-    source = UserCallsSource(path, traced, library=args.library)
+    source = UserCallsSource(path, traced)
     outcome, manifest = recorded(
         request, [ProcessesSource(), source], Path(args.output), quiet=args.quiet, default_table="span"
     )
@@ -118,7 +138,7 @@ def _shown(args: argparse.Namespace, request: "Request", path: str, traced: "Tra
             decoders.append(EventDecoder(source.layout()))
         sink.add(decoders[0].decode(data).tables)
 
-    source = UserCallsSource(path, traced, library=args.library, deliver=deliver)
+    source = UserCallsSource(path, traced, deliver=deliver)
     sink: Any
     with standard_error() as destination:
         if args.summary:

@@ -10,7 +10,7 @@ examples:
   insitu delays 1234                     since it started
   insitu delays 1234 -d 10               in ten seconds
   insitu delays -a -d 5 --limit 10       all processes
-  insitu delays -- tar xf big.tar        of a command (not of its children)
+  insitu delays -- tar xf big.tar        of a command, and of all that it starts
   insitu delays -a -d 60 -o run.insitu   each second, as the table delay of a session
 """
 

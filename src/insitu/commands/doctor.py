@@ -64,22 +64,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _clean(args: argparse.Namespace) -> int:
     """Remove what dead owners left in tracefs; returns the exit status."""
-    from insitu.kernel.trace_instance import remove_dead
+    import json
+    from contextlib import closing
+
     from insitu.kernel.tracefs import Tracefs
+    from insitu.kernel.tracefs_leftovers import remove_dead
 
-    tracefs = Tracefs.open()
-    try:
-        removed = remove_dead(tracefs)
-    finally:
-        tracefs.close()
+    with closing(Tracefs.open()) as tracefs:
+        done = remove_dead(tracefs)
     if args.json:
-        import json
-
-        print(json.dumps({"removed": removed}))
-    for name in () if args.json else removed:
-        print(f"removed {name}")
-    if not removed and not args.json:
-        print("nothing was left in tracefs")
+        print(json.dumps({"done": done}))
+    else:
+        print("\n".join(done or ["nothing was left in tracefs"]))
     return 0
 
 

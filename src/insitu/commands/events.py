@@ -136,7 +136,9 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
         source = TracePagesSource(tracing, buffer_kb=(args.buffer or 0) >> 10, tracefs=tracefs)
         source.at_end = tracing.read_results
         if args.output is not None:
-            first = f"event.{tracing.events[0][1]}"
+            from insitu.convert.trace_events import tables_of
+
+            first = tables_of(tracing.events)[0]
             outcome, manifest = recorded(
                 request, [source, ProcessesSource()], Path(args.output), quiet=args.quiet, default_table=first
             )

@@ -77,6 +77,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--slowest", nargs="?", const="", metavar="FUNC", help="the slowest call (of FUNC) with all that it called"
     )
     of_calls.add_argument("--callees", metavar="FUNC", help="what the time of FUNC consists of, untraced callees too")
+    calls.add_argument(
+        "--vmlinux", metavar="FILE", help="with --callees: the kernel's file, to name untraced callees"
+    )
     parser.add_argument(
         "--suffixes",
         action="store_true",

@@ -45,7 +45,7 @@ PROPERTIES = Properties(
         "--duration": "use --timeout MS",
         "--interval": "use -I MS",
         "-F": "events are counted here; insitu profile samples them",
-        "--repeat-forever": "use -r with a number",
+        "--repeat-forever": "use -r 0",
         "-u": "use -p PIDS of the user's processes, or -G CGROUP",
     },
 )
@@ -108,7 +108,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     when.add_argument("--interval-count", type=positive, metavar="N", help="end after N intervals")
     when.add_argument("--interval-clear", action="store_true", help="clear the terminal before each interval")
     when.add_argument("--timeout", type=positive, metavar="MS", help="end after so many ms (SIGTERM to the command)")
-    when.add_argument("-r", "--repeat", type=positive, metavar="N", help="run the command N times: means and spread")
+    when.add_argument(
+        "-r", "--repeat", type=count, metavar="N", help="run the command N times: means and spread; 0: until Ctrl-C"
+    )
 
     when.add_argument("-S", "--sync", action="store_true", help="write all dirty pages to disk before each run")
     when.add_argument("--pre", metavar="COMMAND", help="shell command to run before each run, not counted")
@@ -170,7 +172,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join([*listed_events(), "CATEGORY:NAME  a tracepoint: insitu trace -l 'tracepoint:*' lists them"]))
         return 0
     if args.metrics == ["list"]:
-        from insitu.views.counts.metrics import METRICS
+        from insitu.record.count_metrics import METRICS
 
         for name, (events, said) in METRICS.items():
             print(f"{name:<15}  {said}\n{'':17}{events}")

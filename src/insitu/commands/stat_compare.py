@@ -34,6 +34,8 @@ def compare(args: argparse.Namespace) -> int:
     Raises InsituError with a command's status if it fails: the time of a failure says nothing.
     """
     commands = _commands(args)
+    if args.repeat == 0:
+        raise InsituError("--compare needs an end: -r N with N of at least 1", status=2)
     if given := [name for name in _EXCLUDED if getattr(args, name)]:
         raise InsituError(f"--compare excludes --{given[0].replace('_', '-')}", status=2)
     requests = [Request(command, seconds=args.timeout / 1000 if args.timeout else None) for command in commands]

@@ -56,7 +56,7 @@ def _events(args: argparse.Namespace, *, whole_system: bool) -> list[NamedEvent]
                 raise InsituError(f"--filter {filter_text}: {event.name} is not a tracepoint", status=2)
             found.append(event._replace(group=_apart(event.group, number), filter=filter_text))
     if args.metrics:
-        from insitu.views.counts.metrics import metric_events
+        from insitu.record.count_metrics import metric_events
 
         metrics = ",".join(args.metrics)
         names = metric_events(metrics)

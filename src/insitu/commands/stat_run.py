@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -39,13 +40,16 @@ def _counted(args: argparse.Namespace, request: Request, options: CountingOption
         return _session(args, request, options, notes)
     readings: list[Reading] = []
     times: list[tuple[float, float]] = []
-    runs = args.repeat or 1
+    # perf's -r 0: each run by itself, until somebody asks to stop.
+    forever, runs = args.repeat == 0, args.repeat or 1
     with destination(args) as out:
         report = Report(args, request, out)
-        for number in range(1, runs + 1):
+        for number in itertools.count(1) if forever else range(1, runs + 1):
             source = CountingSource(options, report.interval if args.interval_print else None)
 
-            def ended(outcome: Outcome, source: CountingSource = source, last: bool = number == runs) -> None:
+            def ended(
+                outcome: Outcome, source: CountingSource = source, last: bool = forever or number == runs
+            ) -> None:
                 """Before the events are closed, which takes as long as the kernel likes."""
                 readings.append(source.total)
                 times.extend([source.times_s] if source.times_s else [])
@@ -60,6 +64,10 @@ def _counted(args: argparse.Namespace, request: Request, options: CountingOption
                 os.sync()
             status = run(request, [source], Destination(), ended=ended).exit_status
             _shell("--post", args.post)
+            if forever:
+                readings.clear()
+                times.clear()
+                notes.clear()
             if status > 128:
                 break
     return status
@@ -79,7 +87,7 @@ def _session(args: argparse.Namespace, request: Request, options: CountingOption
     from insitu.commands._output import Displaced, finished, status_of
     from insitu.record.session_destination import SessionDestination
 
-    if args.repeat:
+    if args.repeat is not None:
         raise InsituError("a session holds one run: -r N prints, or writes text to -o FILE.txt", status=2)
     path = Path(args.output)
     displaced = Displaced(path)
@@ -113,7 +121,7 @@ def _request(args: argparse.Namespace) -> Request:
         (args.no_aggr and not whole, "-A shows CPUs, which are counted with -a or -C", "insitu stat -a -A"),
         (args.domain and not whole, f"--per-{args.domain} adds up CPUs, which are counted with -a or -C", ""),
         (args.per_thread and not pids, "--per-thread needs -p or -t", ""),
-        (args.repeat and not command, "-r repeats a command", "insitu stat -r 5 -- COMMAND"),
+        (args.repeat is not None and not command, "-r repeats a command", "insitu stat -r 5 -- COMMAND"),
     ):
         if wrong:
             raise InsituError(what, remedy=remedy, status=2)

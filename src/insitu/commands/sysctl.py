@@ -103,6 +103,7 @@ def _differing(args: argparse.Namespace, found: "list[Sysctl]", here: "Values") 
     import sys
     from pathlib import Path
 
+    from insitu import messages
     from insitu.inspect.sysctl import defaults, differences, read_values
     from insitu.valid_text import json_document
     from insitu.views.sysctl import difference_blocks
@@ -117,4 +118,6 @@ def _differing(args: argparse.Namespace, found: "list[Sysctl]", here: "Values") 
         return 0
     title = f"{there.of} ({there.release})" if args.against else f"default of {there.release}"
     Screen.of(sys.stdout).write(difference_blocks(rows, "here", title))
+    if not rows:
+        messages.note(f"nothing differs from {title if args.against else f'the {title}'}")
     return 0

@@ -109,6 +109,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--include", dest="includes", metavar="FILE", action="append", default=[], help="include a C header first"
     )
+    trials = parser.add_mutually_exclusive_group()
+    trials.add_argument(
+        "--test", dest="trials", action="store_const", const="test", default="", help="run the script's test probes"
+    )
+    trials.add_argument(
+        "--bench", dest="trials", action="store_const", const="bench", help="run and time its bench probes"
+    )
     parser.add_argument("--dry-run", action="store_true", help="compile and load, but attach nothing")
     parser.add_argument("--no-cache", action="store_true", help="compile even if an earlier run's result is cached")
     parser.add_argument(

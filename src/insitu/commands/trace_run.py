@@ -51,6 +51,7 @@ def run_script(args: argparse.Namespace) -> int:
     is_recorded = args.output is not None and args.output.endswith(".insitu")
     if is_recorded and args.json:
         raise InsituError("--json prints what -o RUN.insitu records", remedy="leave one of them out", status=2)
+    options.trials = args.trials
     options.events = "record" if is_recorded else "print" if args.json else "drop"
     options.apply_environment()
     options.follows_command = bool(command) and not args.all and source.built_in and _FOLLOWS in source.text
@@ -259,5 +260,9 @@ class _Script(ProbeSource):
         super().start(directory, start_ns)
         if not self._args.quiet:
             self.output.attached(count)
+        if self._args.trials:
+            from insitu.probe.runtime.trials import run_trials
+
+            run_trials(self.runtime, self.output, self._args.trials)
         for warning in self.runtime.loaded.warnings:
             messages.warning(warning)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from insitu.convert.print_directives import Expression, Printer, UnknownError, Values, pieces
+from insitu.convert.print_functions import FUNCTIONS
 
 __all__ = ["Printer", "printer"]
 
@@ -23,7 +24,6 @@ _TOKEN: Final = re.compile(
 _ESCAPES: Final = {"n": "\n", "t": "\t", "\\": "\\", '"': '"', "r": "\r", "0": "\0"}
 _MOST_TOKENS: Final = 20_000
 _MOST_DEPTH: Final = 60
-_MOST_SHOWN: Final = 4096
 _U64: Final = (1 << 64) - 1
 
 _BINARY: Final[Sequence[Mapping[str, Callable[[Any, Any], Any]]]] = (
@@ -272,7 +272,7 @@ class _Parser:
             if number is None:
                 raise UnknownError
             return lambda values: number
-        make = _FUNCTIONS.get(name)
+        make = FUNCTIONS.get(name)
         if make is None:
             raise UnknownError
         return make(self)
@@ -322,124 +322,3 @@ def _cast(name: str, inner: Expression) -> Expression:
         return value - (mask + 1) if signed and value & top else value
 
     return cut
-
-
-def _flags(parser: _Parser) -> Expression:
-    value = parser.expression()
-    parser.need(",")
-    delimiter = parser.string()
-    pairs = parser.pairs()
-
-    def text(values: Values) -> str:
-        left, found = value(values), []
-        for mask, name in pairs:
-            if mask and left & mask == mask:
-                found.append(name)
-                left &= ~mask
-        if left:
-            found.append(f"{left & _U64:#x}")
-        return delimiter.join(found)
-
-    return text
-
-
-def _symbolic(parser: _Parser) -> Expression:
-    value = parser.expression()
-    names: dict[int, str] = {}
-    for number, name in parser.pairs():
-        names.setdefault(number, name)
-
-    def text(values: Values) -> str:
-        number = value(values)
-        found = names.get(number)
-        if found is None:
-            found = names.get(number & _U64)
-        return f"{number & _U64:#x}" if found is None else found
-
-    return text
-
-
-def _field(parser: _Parser) -> Expression:
-    name = parser.word()
-    parser.need(")")
-    return lambda values: values[name]
-
-
-def _length(parser: _Parser) -> Expression:
-    inner = _field(parser)
-    return lambda values: len(inner(values))
-
-
-def _hexadecimal(separator: str) -> Callable[[_Parser], Expression]:
-    def make(parser: _Parser) -> Expression:
-        data = parser.expression()
-        parser.need(",")
-        size = parser.expression()
-        parser.need(")")
-        return lambda values: (
-            bytes(data(values))[: max(size(values), 0)][:_MOST_SHOWN].hex(separator or "\0").replace("\0", "")
-        )
-
-    return make
-
-
-def _array(parser: _Parser) -> Expression:
-    data = parser.expression()
-    parser.need(",")
-    count = parser.expression()
-    parser.need(",")
-    size = parser.expression()
-    parser.need(")")
-
-    def text(values: Values) -> str:
-        found, many = data(values), min(max(count(values), 0), _MOST_SHOWN)
-        if isinstance(found, bytes):
-            code = {1: "B", 2: "H", 4: "I", 8: "Q"}[size(values)]
-            found = struct.unpack_from(f"<{min(many, len(found) // size(values))}{code}", found)
-        return "{" + ",".join(f"{each:#x}" for each in found[:many]) + "}"
-
-    return text
-
-
-def _bits(parser: _Parser) -> Expression:
-    inner = _field(parser)
-    return lambda values: _ranges(int.from_bytes(inner(values)[:_MOST_SHOWN], "little"))
-
-
-def _ranges(mask: int) -> str:
-    """Bits that are set as %*pbl prints them: "0-2,5"."""
-    found = []
-    for match in re.finditer("1+", bin(mask)[:1:-1]):
-        first, last = match.start(), match.end() - 1
-        found.append(str(first) if first == last else f"{first}-{last}")
-    return ",".join(found)
-
-
-def _expected(parser: _Parser) -> Expression:
-    value = parser.expression()
-    parser.need(",")
-    parser.expression()
-    parser.need(")")
-    return value
-
-
-_FUNCTIONS: Final[Mapping[str, Callable[[_Parser], Expression]]] = {
-    "__print_flags": _flags,
-    "__print_flags_u64": _flags,
-    "__print_symbolic": _symbolic,
-    "__print_symbolic_u64": _symbolic,
-    "__get_str": _field,
-    "__get_rel_str": _field,
-    "__get_dynamic_array": _field,
-    "__get_rel_dynamic_array": _field,
-    "__get_sockaddr": _field,
-    "__get_dynamic_array_len": _length,
-    "__get_rel_dynamic_array_len": _length,
-    "__get_bitmask": _bits,
-    "__get_cpumask": _bits,
-    "__get_rel_bitmask": _bits,
-    "__print_hex": _hexadecimal(" "),
-    "__print_hex_str": _hexadecimal(""),
-    "__print_array": _array,
-    "__builtin_expect": _expected,
-}

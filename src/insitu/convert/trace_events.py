@@ -6,6 +6,7 @@ kernel_stack and user_stack) become the event's ``stack``.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -43,6 +44,7 @@ __all__ = [
     "field_of",
     "recorded_formats",
     "table_names",
+    "tables_of",
     "windows",
 ]
 
@@ -374,14 +376,17 @@ def _semantic(field: Field) -> str:
 
 def table_names(kinds: Iterable[EventKind], prefix: str = "") -> dict[str, str]:
     """The table of each kind: ``event.PREFIXNAME``, with the category where several have an event of that name."""
-    by_name: dict[str, list[EventKind]] = {}
-    for kind in kinds:
-        by_name.setdefault(kind.name.casefold(), []).append(kind)
-    return {
-        kind.label: f"event.{prefix}{kind.name}" if len(same) == 1 else f"event.{prefix}{kind.category}_{kind.name}"
-        for same in by_name.values()
-        for kind in same
-    }
+    found = list(kinds)
+    tables = tables_of([(kind.category, kind.name) for kind in found], prefix)
+    return {kind.label: table for kind, table in zip(found, tables, strict=True)}
+
+
+def tables_of(events: Sequence[tuple[str, str]], prefix: str = "") -> list[str]:
+    """The same by (category, name)."""
+    many = Counter(name.casefold() for _, name in events)
+    return [
+        f"event.{prefix}{name if many[name.casefold()] == 1 else f'{category}_{name}'}" for category, name in events
+    ]
 
 
 def _table(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:

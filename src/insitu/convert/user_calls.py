@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from insitu.session.core_tables import SPAN
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import Frame
-from insitu.symbols.prototypes import Prototype, call_text, shown
+from insitu.symbols.prototypes import BLOCKS, TEXTS, Prototype, Recorded, call_text, result_text
 
 if TYPE_CHECKING:
     import polars
@@ -35,14 +36,15 @@ FUNCTION_CALL: Final = register(
         "Arguments and result of a function's call, of which `span` has time, thread and name.",
         (
             Column("span_id", "span", "its row in `span`"),
-            Column("arguments", "text", "those in general registers, strings up to 63 bytes"),
+            Column("arguments", "text", "values as text; strings up to 63 bytes, other memory up to 64"),
             Column("result", "text", "empty: none, or it has not been seen"),
         ),
     )
 )
 _HEAD: Final = ("ts_ns", "tid", "pid", "cpu")
 _WORDS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
-_TEXTS: Final = ("s0", "s1")
+_TEXTS: Final = tuple(f"s{n}" for n in range(TEXTS))
+_BLOCKS: Final = tuple(f"b{n}" for n in range(BLOCKS))
 
 
 class Joined(NamedTuple):
@@ -65,13 +67,13 @@ class UserCalls:
         import polars
 
         for label, columns in tables.items():
-            self._parts[label.removesuffix("_text")].append(polars.DataFrame(dict(columns)))
+            self._parts[label.partition("_")[0]].append(polars.DataFrame(dict(columns)))
 
     def joined(self, end_ns: int) -> Joined:
         """All calls. Those that are open then have ended at ``end_ns``."""
-        enter = self._table("enter", (*_HEAD, "f", "sp", "tail", *_WORDS), _TEXTS)
-        exit_ = self._table("exit", (*_HEAD, "sp", "seen", "value"), ("text", "s0"))
-        ended = self._table("ended", _HEAD, ())
+        enter = self._table("enter", (*_HEAD, "f", "sp", "tail", *_WORDS), (*_TEXTS, *_BLOCKS))
+        exit_ = self._table("exit", (*_HEAD, "sp", "seen", "value", "more"), ("text", "s0", "put", *_BLOCKS[:-1]))
+        ended = self._table("ended", _HEAD)
         parts, kinds = (enter, exit_, ended), (ENTRY, RETURN, ENDED)
         column = {
             name: np.concatenate([each[name].to_numpy().astype(np.int64) for each in parts])
@@ -102,16 +104,16 @@ class UserCalls:
             frames.deep,
         )
 
-    def _table(self, label: str, numbers: Sequence[str], texts: Sequence[str]) -> polars.DataFrame:
+    def _table(self, label: str, numbers: Sequence[str], memory: Sequence[str] = ()) -> polars.DataFrame:
         import polars
 
-        schema = {**dict.fromkeys(numbers, polars.Int64), **dict.fromkeys(texts, polars.String)}
-        schema |= {name: polars.UInt64 for name in (*_WORDS, "value") if name in schema}
+        schema = {**dict.fromkeys(numbers, polars.Int64), **dict.fromkeys(memory, polars.Binary)}
+        schema |= {name: polars.UInt64 for name in (*_WORDS, "value", "more") if name in schema}
         parts = self._parts.pop(label)
         for each in parts:
-            for name in texts:
+            for name in memory:
                 if name not in each:
-                    each.insert_column(-1, polars.Series(name, [None] * len(each), dtype=polars.String))
+                    each.insert_column(-1, polars.Series(name, [None] * len(each), dtype=schema[name]))
         typed = [each.select(polars.col(name).cast(kind) for name, kind in schema.items()) for each in parts]
         return polars.concat([polars.DataFrame(schema=schema), *typed])
 
@@ -126,13 +128,7 @@ def call_table(calls: Calls, names: Sequence[str]) -> CallTable:
 
 def prototypes_of(layout: Mapping[str, Any]) -> list[tuple[str, Prototype | None]]:
     """Names and prototypes of the functions, by number."""
-    return [
-        (
-            str(name),
-            Prototype(tuple((str(each), str(kind)) for each, kind in found[0]), str(found[1])) if found else None,
-        )
-        for name, found in layout["functions"]
-    ]
+    return [(str(name), Prototype.of_json(found) if found else None) for name, found in layout["functions"]]
 
 
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
@@ -149,10 +145,13 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     rows = len(found.calls.ts_ns)
     if not rows:
         return
-    library = bool(source.layout["library"])
-    category, module = (LIBRARY_CALL, "[library]") if library else (USER_FUNCTION, str(source.layout["module"]))
-    frames = [Frame(name, module) for name, _ in functions]
-    ids = write_calls(writer, found.calls, frames, [category] * rows, found.enter["pid"].to_numpy().astype(np.int32))
+    libraries = set(source.layout["libraries"])
+    module = str(source.layout["module"])
+    frames = [
+        Frame(name, "[library]" if number in libraries else module) for number, (name, _) in enumerate(functions)
+    ]
+    categories = [LIBRARY_CALL if number in libraries else USER_FUNCTION for number in found.calls.func.tolist()]
+    ids = write_calls(writer, found.calls, frames, categories, found.enter["pid"].to_numpy().astype(np.int32))
     writer.append(FUNCTION_CALL, {"span_id": ids, **call_texts(found, functions)})
 
 
@@ -176,16 +175,23 @@ def call_texts(found: Joined, functions: Sequence[tuple[str, Prototype | None]])
         return whole["made"].fill_null("")
 
     def arguments(f: int, *values: Any) -> str:
-        *words, first, second, late = values
-        return call_text(prototypes[f].parameters, words, (first or late, second))
+        left = iter(values)
+        words, texts, blocks = (list(islice(left, count)) for count in (len(_WORDS), TEXTS, BLOCKS))
+        return call_text(prototypes[f], Recorded(words, texts, blocks, *left))
 
-    def result(f: int, seen: int | None, value: int | None, text: str | None) -> str:
-        kind = prototypes[f].result
-        return shown(kind, value or 0, text) if seen and kind not in ("v", "?") else ""
+    def result(
+        f: int, seen: int | None, value: int | None, more: int | None, text: bytes | None, *blocks: Any
+    ) -> str:
+        return result_text(prototypes[f], Recorded((value or 0, more or 0), (text,), blocks)) if seen else ""
 
+    late, put = found.exit["s0"], found.exit["put"]
+    value = polars.select(polars.when(put.is_not_null()).then(found.exit["value"])).to_series()
     return {
         "arguments": texts(
-            found.enter.select("f", *_WORDS, *_TEXTS).with_columns(found.exit["s0"].alias("late")), arguments
+            found.enter.select("f", *_WORDS, *_TEXTS, *_BLOCKS).with_columns(late=late, put=put, value=value),
+            arguments,
         ),
-        "result": texts(found.enter.select("f").hstack(found.exit.select("seen", "value", "text")), result),
+        "result": texts(
+            found.enter.select("f").hstack(found.exit.select("seen", "value", "more", "text", *_BLOCKS[:-1])), result
+        ),
     }

@@ -218,7 +218,10 @@ class Map:
             for index in range(self.max_entries):
                 self.update(index.to_bytes(4, "little"), zero)
             return
-        keys = [key for key, _ in self.items()]
+        self._remove(self.items())
+
+    def _remove(self, elements: list[tuple[bytes, bytes]]) -> None:
+        keys = [key for key, _ in elements]
         joined = b"".join(keys)
         attr = MapBatch(keys=address(joined), count=len(keys), map_fd=self.fd)
         try:

@@ -24,13 +24,15 @@ class Machine(Struct, frozen=True):
     """One machine's registers by name, with the aliases that assemblers write (``eax``, ``w3``).
 
     ``arguments`` are the names of the integer arguments' registers; later ones lie on the stack, the first of
-    them ``stack_offset`` bytes above the stack pointer at a function's entry. ``user_mode`` says when user code was
+    them ``stack_offset`` bytes above the stack pointer at a function's entry. Results of two words are in
+    ``result`` and ``second_result``. ``user_mode`` says when user code was
     interrupted: the register, its bits that hold the privilege level, and that of user code.
     """
 
     registers: dict[str, Part]
     arguments: tuple[str, ...]
     result: str
+    second_result: str
     instruction: str
     stack: str
     frame: str
@@ -57,7 +59,7 @@ def _x86_64() -> Machine:
         at = registers[f"r{number}"].offset
         registers |= {f"r{number}{end}": Part(at, size) for end, size in (("d", 4), ("w", 2), ("b", 1))}
     registers["rip"] = registers["ip"]
-    return Machine(registers, ("di", "si", "dx", "cx", "r8", "r9"), "ax", "ip", "sp", "bp", 8, ("cs", 3, 3))
+    return Machine(registers, ("di", "si", "dx", "cx", "r8", "r9"), "ax", "dx", "ip", "sp", "bp", 8, ("cs", 3, 3))
 
 
 def _aarch64() -> Machine:
@@ -65,7 +67,7 @@ def _aarch64() -> Machine:
     registers = {f"x{n}": Part(8 * n) for n in range(31)} | {f"r{n}": Part(8 * n) for n in range(31)}
     registers |= {f"w{n}": Part(8 * n, 4) for n in range(31)}
     registers |= {"lr": Part(240), "sp": Part(248), "pc": Part(256), "pstate": Part(264)}
-    return Machine(registers, tuple(f"x{n}" for n in range(8)), "x0", "pc", "sp", "x29", 0, ("pstate", 15, 0))
+    return Machine(registers, tuple(f"x{n}" for n in range(8)), "x0", "x1", "pc", "sp", "x29", 0, ("pstate", 15, 0))
 
 
 MACHINES: Final = {"x86_64": _x86_64(), "aarch64": _aarch64()}

@@ -70,7 +70,7 @@ def read_sites() -> list[Site]:
         with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
             return parse_control(file.read())
     except OSError as error:
-        raise InsituError(f"cannot read {path}: {error.strerror}", remedy="needs root") from None
+        raise InsituError(f"cannot read {path}: {error.strerror}", remedy="needs root or CAP_DAC_OVERRIDE") from None
 
 
 def write_query(query: str) -> None:
@@ -89,7 +89,7 @@ def write_query(query: str) -> None:
                 remedy="such as: module usbcore func hub_* line 1-200 +p",
                 status=2,
             ) from None
-        raise InsituError(f"cannot write {path}: {error.strerror}", remedy="needs root") from None
+        raise InsituError(f"cannot write {path}: {error.strerror}", remedy="needs root or CAP_DAC_OVERRIDE") from None
 
 
 def restore(before: Iterable[Site]) -> None:

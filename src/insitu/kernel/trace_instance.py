@@ -4,79 +4,98 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
 
 from insitu.errors import InsituError
-from insitu.kernel import procfs
+from insitu.kernel.shared_settings import SharedSettings, setting
 from insitu.kernel.tracefs import Tracefs
+from insitu.kernel.tracefs_leftovers import leave_nothing, remove_dead, remove_instance
+from insitu.kernel.tracefs_owner import owner_name
 
-__all__ = ["TraceInstance", "owner_is_dead", "owner_name", "remove_dead"]
+__all__ = ["GRAPH_LISTS", "Shared", "TraceInstance", "trace_page_bytes"]
 
-_OWNER: Final = re.compile(r"insitu[-_](\d+)[-_](\d+)[-_](\d+)(?:[-_]\w*)?")
-_TOP: Final = "top"  # the last part of the name of an instance that only marks that its owner uses the top level
+Shared = Literal["nothing", "lists", "everything"]
+"""What of the whole machine's ftrace a recording has to change. "lists": from which functions the function_graph
+tracer starts, and the depth, which instances do not have. "everything": the tracer is not in instances."""
+
+_LOCK: Final = "current_tracer"
+_GRAPH: Final = "function_graph"
+GRAPH_LISTS: Final = ("set_graph_function", "set_graph_notrace", "max_graph_depth")
+"""What most kernels have once for all function_graph tracers."""
+_OTHER_LISTS: Final = ("set_ftrace_filter", "set_ftrace_notrace", "set_ftrace_pid", "set_event_pid")
 _CPU: Final = re.compile(r"cpu(\d+)")
-_BUSY_TRIES: Final = 50
 
 
 class TraceInstance:
     """A tracefs instance, named after its owner (``owner_name``); or the top level of tracefs.
 
-    Everything that is ``set`` is put back by ``close``, the latest first. The top level is for what only works there
-    (function_graph before Linux 6.12 or so): it is refused while somebody else traces there.
+    All that is written goes with the instance, or is put back, by ``close``.
     """
 
     _made = 0
 
-    def __init__(self, tracefs: Tracefs, name: str, lock: int = -1) -> None:
-        """``name`` is a directory in instances/; with ``lock``, which it closes, a mark of the top level."""
+    def __init__(
+        self, tracefs: Tracefs, name: str, shared: SharedSettings | None = None, *, top: bool = False
+    ) -> None:
+        """``name`` is a directory in instances/, which ``top`` does without. ``shared`` is closed with it."""
         self._tracefs = tracefs
         self._name = name
-        self._lock = lock
-        self._prefix = "" if lock >= 0 else f"instances/{name}/"
-        self._restore: list[tuple[str, str]] = []
+        self._shared = shared
+        self._top = top
+        self._prefix = "" if top else f"instances/{name}/"
+        self._added: list[str] = []
         self._open = True
-        found = [_CPU.fullmatch(each) for each in tracefs.names(f"{self._prefix}per_cpu")]
-        self.cpus: tuple[int, ...] = tuple(sorted(int(match[1]) for match in found if match))
+        self.cpus: tuple[int, ...] = ()
 
     @classmethod
-    def create(cls, tracefs: Tracefs, *, top: bool = False, buffer_kb: int = 0) -> TraceInstance:
+    def create(cls, tracefs: Tracefs, *, shares: Shared = "nothing", buffer_kb: int = 0) -> TraceInstance:
         """A stopped instance with CLOCK_MONOTONIC's times; ``buffer_kb`` is for each CPU (0: the kernel's choice).
 
-        What dead owners left is removed first. Raises InsituError where the kernel refuses it, or if the top level is
-        in use.
+        What dead owners left is removed first. Raises InsituError where the kernel refuses it, or if what it would
+        share is in use.
         """
         remove_dead(tracefs)
+        leave_nothing()
         cls._made += 1
-        name = f"{owner_name()}-{_TOP if top else cls._made}"
-        lock = _locked_top(tracefs) if top else -1
+        name = f"{owner_name()}-{cls._made}"
+        shared = None if shares == "nothing" else _share(tracefs, name, shares)
+        instance = cls(tracefs, name, shared, top=shares == "everything")
         try:
-            tracefs.make_directory(f"instances/{name}")
-            instance = cls(tracefs, name, lock)
-        except OSError as error:
-            if lock >= 0:
-                os.close(lock)
-            raise InsituError(
-                f"cannot make an instance of the tracing file system: {os.strerror(error.errno or 0)}",
-                remedy="needs root" if error.errno in (errno.EPERM, errno.EACCES) else "",
-            ) from None
-        try:
-            instance.set("tracing_on", "0")
-            instance.set("trace_clock", "mono", restore=_selected(instance.read("trace_clock")))
-            if buffer_kb:
-                instance.set("buffer_size_kb", str(buffer_kb), restore=instance.read("buffer_size_kb").split()[0])
+            instance._set_up(buffer_kb)
         except OSError as error:
             instance.close()
-            raise InsituError(f"cannot set up tracing: {os.strerror(error.errno or 0)}") from None
+            refused = error.errno in (errno.EPERM, errno.EACCES)
+            raise InsituError(
+                f"cannot set up tracing in the tracing file system: {os.strerror(error.errno or 0)}",
+                remedy="needs root, CAP_DAC_OVERRIDE, or write access to tracefs" if refused else "",
+            ) from None
+        except BaseException:
+            instance.close()
+            raise
         return instance
 
-    @property
-    def is_top(self) -> bool:
-        """Whether it is the top level of tracefs, which all of the machine shares."""
-        return self._lock >= 0
+    def _set_up(self, buffer_kb: int) -> None:
+        if not self._top:
+            self._tracefs.make_directory(self._prefix)
+        found = [_CPU.fullmatch(each) for each in self._tracefs.names(f"{self._prefix}per_cpu")]
+        self.cpus = tuple(sorted(int(match[1]) for match in found if match))
+        self.write("tracing_on", "0")
+        self.write("trace_clock", "mono")
+        if buffer_kb:
+            self._set_buffer(str(buffer_kb))
+        for path in (*GRAPH_LISTS, *_OTHER_LISTS) if self._top else ():  # what somebody left there would restrict us
+            if setting(self._tracefs, path) not in ("", "0"):
+                self.write(path, "0" if path == "max_graph_depth" else "")
+
+    def _set_buffer(self, kb: str) -> None:
+        if self.read("buffer_size_kb").strip() != "X":  # of different sizes
+            self.write("buffer_size_kb", kb)
+            return
+        for cpu in self.cpus:
+            self.write(f"per_cpu/cpu{cpu}/buffer_size_kb", kb)
 
     def read(self, path: str) -> str:
         """A file's text, relative to the instance. :raises OSError:"""
@@ -84,22 +103,19 @@ class TraceInstance:
 
     def write(self, path: str, text: str) -> None:
         """Write as ``echo text > path`` does. :raises OSError:"""
-        self._tracefs.write(self._prefix + path, text)
+        if self._shared is not None and (self._top or path in GRAPH_LISTS):
+            self._shared.set(path, text)
+        else:
+            self._tracefs.write(self._prefix + path, text)
 
     def append(self, path: str, text: str) -> None:
         """Write as ``echo text >> path`` does. :raises OSError:"""
         self._tracefs.append(self._prefix + path, text)
 
-    def set(self, path: str, text: str, restore: str | None = None) -> None:
-        """Write; ``close`` writes back ``restore``, by default what was there. :raises OSError:"""
-        before = self.read(path).strip() if restore is None else restore
-        self.write(path, text)
-        self._restore.append((path, before))
-
     def add(self, path: str, text: str) -> None:
         """Append to a list such as an event's triggers; ``close`` empties it. :raises OSError:"""
+        self._added.append(path)
         self.append(path, text)
-        self._restore.append((path, ""))
 
     def open(self, path: str, flags: int) -> int:
         """A descriptor of a file. :raises OSError:"""
@@ -109,210 +125,102 @@ class TraceInstance:
         """Whether there is such a file."""
         return self._tracefs.exists(self._prefix + path)
 
-    def counts(self, cpu: int) -> dict[str, int]:
+    def list_text(self, path: str) -> str:
+        """A list of functions, also one that the machine has only once; empty for none. :raises OSError:"""
+        return setting(self._tracefs, path if path in GRAPH_LISTS and self._shared else self._prefix + path)
+
+    def counts(self, cpu: int) -> Mapping[str, int]:
         """The counts of per_cpu/cpuN/stats: "entries", "overrun" (overwritten), "dropped events", "bytes" ..."""
-        found = {}
-        for line in self.read(f"per_cpu/cpu{cpu}/stats").splitlines():
-            name, _, value = line.partition(":")
-            if value.strip().isdecimal():
-                found[name.strip()] = int(value)
-        return found
+        return _counts(self.read(f"per_cpu/cpu{cpu}/stats"))
+
+    def uses_no_lists(self) -> None:
+        """Keep other insitus from setting the lists of functions of the machine, which restrict this one too.
+
+        Raises InsituError where they are set.
+        """
+        self._shared = SharedSettings(self._tracefs, self._name, _LOCK, alone=False)
+        try:
+            if path := _list_in_use(self._tracefs):
+                raise InsituError(f"ftrace is in use: somebody has set {path}", remedy=f"echo > {path} empties it")
+        except OSError as error:
+            raise InsituError(f"cannot read ftrace's settings: {os.strerror(error.errno or 0)}") from None
 
     def close(self) -> None:
         """Stop, put back what was set, and remove the instance. Idempotent."""
         if not self._open:
             return
         self._open = False
-        with contextlib.suppress(OSError):
-            self.write("tracing_on", "0")
-        for path, text in reversed(self._restore):
-            with contextlib.suppress(OSError):
-                self.write(path, text)
-        if self.is_top:
-            with contextlib.suppress(OSError):
-                self.write("trace", "")  # what it has recorded
-        _removed(self._tracefs, self._name)
-        if self.is_top:
-            os.close(self._lock)
+        if not self._top:
+            for path, text in (("tracing_on", "0"), *((path, "") for path in reversed(self._added))):
+                with contextlib.suppress(OSError):
+                    self._tracefs.write(self._prefix + path, text)
+            remove_instance(self._tracefs, self._name)
+        if self._shared is not None:
+            self._shared.restore()
 
 
-def owner_name(separator: str = "-") -> str:
-    """The first part of the names of all that this process makes in tracefs: pid, start time, PID namespace.
-
-    Names of events take "_" as ``separator``.
-    """
-    pid = os.getpid()
-    return separator.join(("insitu", str(pid), str(procfs.start_time(pid)), str(_pid_namespace())))
-
-
-def _pid_namespace() -> int:
-    return os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - a start without pathlib
-
-
-def owner_is_dead(name: str) -> bool:
-    """Whether a name starts with an ``owner_name`` of this PID namespace, and that owner has ended."""
-    match = _OWNER.fullmatch(name)
-    if not match or int(match[3]) != _pid_namespace():
-        return False
+def _share(tracefs: Tracefs, name: str, shares: Shared) -> SharedSettings:
+    """What changes the settings of the machine. Raises InsituError while that would disturb others."""
+    settings = SharedSettings(tracefs, name, _LOCK)
     try:
-        return procfs.start_time(int(match[1])) != int(match[2])
-    except OSError:
-        return True
-
-
-def remove_dead(tracefs: Tracefs) -> list[str]:
-    """Remove what owners that have been killed left: instances, what they had set at the top level, dynamic events.
-
-    Returns what was removed. Without permission: nothing.
-    """
-    removed = []
-    for name in _names(tracefs, "instances"):
-        if owner_is_dead(name):
-            if name.endswith(f"-{_TOP}") and _is_left_as_we_set_it(tracefs):
-                _reset_top(tracefs)
-            if _removed(tracefs, name):
-                removed.append(f"instance {name}")
-    for event in _dynamic_events(tracefs):
-        path = re.split(r"\s", event.partition(":")[2], maxsplit=1)[0]  # after a synthetic event's there is a tab
-        group, _, name = path.partition("/")
-        if owner_is_dead(group) or owner_is_dead(name):
-            with contextlib.suppress(OSError):
-                tracefs.append("dynamic_events", f"-:{path}")
-                removed.append(f"event {path}")
-    return removed
-
-
-def _names(tracefs: Tracefs, path: str) -> list[str]:
-    with contextlib.suppress(OSError):
-        return tracefs.names(path)
-    return []
-
-
-def _dynamic_events(tracefs: Tracefs) -> Iterator[str]:
-    with contextlib.suppress(OSError):
-        yield from tracefs.read("dynamic_events").splitlines()
-
-
-def _removed(tracefs: Tracefs, name: str) -> bool:
-    """Remove an instance: first what would keep it busy. A reader's last descriptor may be closed a moment later."""
-    prefix = f"instances/{name}"
-    for path, text in (("tracing_on", "0"), ("current_tracer", "nop"), ("events/enable", "0")):
-        with contextlib.suppress(OSError):
-            tracefs.write(f"{prefix}/{path}", text)
-    for attempt in range(_BUSY_TRIES):
-        try:
-            tracefs.remove_directory(prefix)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            if error.errno != errno.EBUSY or attempt + 1 == _BUSY_TRIES:
-                return False
-            if not attempt:
-                _clear_triggers(tracefs, prefix)
-            import time
-
-            time.sleep(0.02)
-        else:
-            return True
-    return False
-
-
-def _clear_triggers(tracefs: Tracefs, prefix: str) -> None:
-    """Remove all triggers of an instance: hist triggers with variables keep it busy, those that use them first."""
-    found: list[tuple[bool, str]] = []
-    for category in _names(tracefs, f"{prefix}/events"):
-        for name in _names(tracefs, f"{prefix}/events/{category}"):
-            path = f"{prefix}/events/{category}/{name}/trigger"
-            with contextlib.suppress(OSError):
-                if not (text := tracefs.read(path)).startswith("#"):
-                    found.append(("$" in text, path))
-    for _, path in sorted(found, reverse=True):
-        with contextlib.suppress(OSError):
-            tracefs.write(path, "")
-
-
-def _events_at_top(tracefs: Tracefs) -> list[str]:
-    """The events that are on at the top level, but for the one that the kernel switches on for BPF programs."""
-    return [each for each in tracefs.read("set_event").split() if each != "bpf_trace:bpf_trace_printk"]
-
-
-def _recorded_at_top(tracefs: Tracefs) -> bool:
-    """Whether the top level's buffer holds events."""
-    for cpu in _names(tracefs, "per_cpu"):
-        with contextlib.suppress(OSError):
-            if re.search(r"^entries: [1-9]", tracefs.read(f"per_cpu/{cpu}/stats"), re.MULTILINE):
-                return True
-    return False
-
-
-def _locked_top(tracefs: Tracefs) -> int:
-    """A locked descriptor that says that the top level is ours. Raises InsituError while it is in use."""
-    try:
-        lock = tracefs.open_file("current_tracer", os.O_RDONLY)
-    except OSError as error:
-        raise InsituError(f"cannot open the tracing file system: {os.strerror(error.errno or 0)}") from None
-    user = ""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if (tracer := tracefs.read("current_tracer").strip()) != "nop":
-            user = f"the tracer {tracer} is on"
-        elif events := _events_at_top(tracefs):
-            user = f"the event {events[0]} is on"
-        elif _recorded_at_top(tracefs):
-            user = "its buffer holds what somebody has recorded (echo > trace empties it)"
-    except BlockingIOError:
-        user = "another insitu uses it"
+        user = _user_of_top(tracefs) if shares == "everything" else _user_of_lists(tracefs)
     except OSError as error:
         user = os.strerror(error.errno or 0)
-    if not user:
-        return lock
-    os.close(lock)
-    raise InsituError(
-        f"ftrace's top level is in use: {user}",
-        remedy="this kernel has the tracer nowhere else; end the other tracing first",
-    )
-
-
-# What a recording at the top level may have set, and what the kernel starts with.
-_DEFAULTS: Final = (
-    ("current_tracer", "nop"),
-    ("set_event", ""),
-    ("set_ftrace_filter", ""),
-    ("set_ftrace_notrace", ""),
-    ("set_graph_function", ""),
-    ("set_graph_notrace", ""),
-    ("set_ftrace_pid", ""),
-    ("set_event_pid", ""),
-    ("max_graph_depth", "0"),
-    ("tracing_thresh", "0"),
-    ("options/event-fork", "0"),
-    ("options/function-fork", "0"),
-    ("options/func_stack_trace", "0"),
-    ("trace_clock", "local"),
-    ("trace", ""),
-    ("tracing_on", "1"),
-)
-
-
-def _is_left_as_we_set_it(tracefs: Tracefs) -> bool:
-    """Whether the top level has one of our tracers, our clock, and no events, which others would have."""
-    with contextlib.suppress(OSError):
-        tracer = tracefs.read("current_tracer").strip()
-        return (
-            tracer in ("nop", "function", "function_graph")
-            and _selected(tracefs.read("trace_clock")) == "mono"
-            and not _events_at_top(tracefs)
+    if user:
+        settings.restore()
+        raise InsituError(
+            f"ftrace is in use: {user}",
+            remedy="this kernel has what -g needs only once for the machine; end the other tracing first",
         )
-    return False
+    return settings
 
 
-def _reset_top(tracefs: Tracefs) -> None:
-    for path, text in _DEFAULTS:
-        with contextlib.suppress(OSError):
-            tracefs.write(path, text)
+def trace_page_bytes(read: Callable[[str], str]) -> int:
+    """The most that a read of trace_pipe_raw returns: a page; since Linux 6.8 somebody may have changed it.
+
+    ``read`` reads files of an instance, or of the top level.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        return int(read("buffer_subbuf_size_kb")) << 10
+    return os.sysconf("SC_PAGE_SIZE")
 
 
-def _selected(choices: str) -> str:
-    """The word in brackets, as in "[local] global mono"."""
-    match = re.search(r"\[(\S+)\]", choices)
-    return match[1] if match else "local"
+def _counts(stats: str) -> Mapping[str, int]:
+    found = {}
+    for line in stats.splitlines():
+        name, _, value = line.partition(":")
+        if value.strip().isdecimal():
+            found[name.strip()] = int(value)
+    return found
+
+
+def _user_of_top(tracefs: Tracefs) -> str:
+    """Who uses the top level of tracefs; empty: nobody. :raises OSError:"""
+    if (tracer := tracefs.read("current_tracer").strip()) != "nop":
+        return f"the tracer {tracer} is on"
+    # The kernel switches this one on for BPF programs, and it records nothing of itself.
+    events = [each for each in tracefs.read("set_event").split() if each != "bpf_trace:bpf_trace_printk"]
+    if events:
+        return f"the event {events[0]} is on"
+    if any(":" in line for line in tracefs.read("set_ftrace_filter").splitlines()):
+        return "set_ftrace_filter has triggers"
+    for cpu in tracefs.names("per_cpu"):
+        with contextlib.suppress(FileNotFoundError):  # a CPU that went offline
+            if _counts(tracefs.read(f"per_cpu/{cpu}/stats")).get("entries"):
+                return "its buffer holds what somebody has recorded (echo > trace empties it)"
+    return ""
+
+
+def _user_of_lists(tracefs: Tracefs) -> str:
+    """Who would be disturbed by lists for the function_graph tracer, or has set them. :raises OSError:"""
+    if path := _list_in_use(tracefs):
+        return f"somebody has set {path}"
+    for name in ("", *(f"instances/{each}/" for each in tracefs.names("instances"))):
+        with contextlib.suppress(FileNotFoundError):
+            if tracefs.read(f"{name}current_tracer").strip() == _GRAPH:
+                return f"the tracer {_GRAPH} is on{' in ' * bool(name)}{name.rstrip('/')}"
+    return ""
+
+
+def _list_in_use(tracefs: Tracefs) -> str:
+    return next((path for path in GRAPH_LISTS if setting(tracefs, path) not in ("", "0")), "")

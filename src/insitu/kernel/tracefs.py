@@ -246,7 +246,7 @@ def _unavailable(error: OSError) -> InsituError:
     if error.errno in (errno.EPERM, errno.EACCES):
         return InsituError(
             "cannot open the tracing file system: permission denied",
-            remedy="needs root, CAP_DAC_READ_SEARCH, or access to tracefs",
+            remedy="needs root, access to tracefs, or CAP_DAC_READ_SEARCH; to change settings CAP_DAC_OVERRIDE",
         )
     if error.errno == errno.ENODEV:
         return InsituError("this kernel has no tracing file system", remedy="CONFIG_TRACING=y has it")

@@ -195,12 +195,15 @@ def _program_name(clause: Clause) -> str:
 
 def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
     """LLVM IR of all clauses, the layout they share, and how many programs each has become."""
+    from insitu.probe import ast
     from insitu.probe.codegen.emitter import Module
+    from insitu.probe.codegen.map_keys import names_of_whole_maps
     from insitu.probe.codegen.program import ClauseLowering
     from insitu.probe.types import Unknown
 
     checker = unit.checker
     source, options = checker.source, checker.options
+    whole = names_of_whole_maps(node for clause in unit.clauses for node in ast.walk(clause.probe))
     layout = Layout(max_keys=options.max_map_keys, ring_bytes=_ring_bytes(options))
     for name, entry in checker.maps.items():
         if not isinstance(entry.value, Unknown):
@@ -210,6 +213,7 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
                 entry.value,
                 evicts=entry.evicts,
                 entries=entry.entries,
+                may_split=entry.declared is None and name not in whole,
             )
     module = Module(source.name, source.text.count("\n"))
     parts: list[int] = []

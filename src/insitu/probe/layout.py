@@ -6,10 +6,11 @@ All of it is plain data, which the cache of compiled programs (cache.py) keeps i
 from __future__ import annotations
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe.aggregations import Aggregation
-from insitu.probe.types import AnyType, Tuple, Type, stored_size
+from insitu.probe.types import AnyType, String, Tuple, Type, stored_size
 
 __all__ = [
     "BUILD_ID_FRAME_BYTES",
@@ -26,13 +27,16 @@ __all__ = [
     "MAX_ROUNDS",
     "MAX_SCRATCH_BYTES",
     "MAX_WHILE_ROUNDS",
+    "MOST_COMPARED_STRUCT_BYTES",
     "PER_CPU",
     "SECOND",
+    "SHORT_STRING_BYTES",
     "STACK_BUILD_ID",
     "Layout",
     "MapLayout",
     "RecordLayout",
     "holds_stacks",
+    "is_long_string",
 ]
 
 # Cells of the map that counts what was lost.
@@ -52,6 +56,10 @@ PAGE_BYTES = 4096
 MAX_SCRATCH_BYTES = 4 << 20  # of one program, on each CPU
 _CACHE_LINE = 64
 MAX_KEY_BYTES = 64 << 10
+MOST_COMPARED_STRUCT_BYTES = 2048
+SHORT_STRING_BYTES = 64
+"""What a long string takes in a key if it fits, with its zero."""
+_LONG_STRING_BYTES = 128  # is the largest that is not long
 _FEWEST_STACK_KEYS = 4096
 _MAX_STACK_MAP_BYTES = 256 << 20
 _STACK_OVERHEAD_BYTES = 40  # struct stack_map_bucket of kernel/bpf/stackmap.c, and two pointers to it
@@ -77,11 +85,17 @@ class MapLayout(Struct):
     key: Tuple | None = None
     value: AnyType | None = None
     flags: int = 0  # of include/uapi/linux/bpf.h: BPF_F_STACK_BUILD_ID
+    short_keys: int = -1  # the number of the map that has those keys in which no string is long
 
     @property
     def is_script_map(self) -> bool:
         """Whether the script named it (and it is printed at the end)."""
         return self.name.startswith("@")
+
+
+def is_long_string(kind: Type) -> bool:
+    """Whether it is a string that takes SHORT_STRING_BYTES where it is short."""
+    return isinstance(kind, String) and kind.capacity > _LONG_STRING_BYTES
 
 
 def holds_stacks(layout: MapLayout) -> bool:
@@ -127,9 +141,19 @@ class Layout(Struct):
             self.maps.append(MapLayout(name, type_, key_size, value_size, entries))
         return self._numbers[name]
 
-    def script_map(self, name: str, key: Tuple | None, value: Type, *, evicts: bool = False, entries: int = 0) -> int:
+    def script_map(
+        self,
+        name: str,
+        key: Tuple | None,
+        value: Type,
+        *,
+        evicts: bool = False,
+        entries: int = 0,
+        may_split: bool = False,
+    ) -> int:
         """The number of the script's map ``name``.
 
+        ``may_split``: short keys may be in a map of their own.
         ``evicts``: a new key takes the place of one that was not used lately, where the map is full of ``entries``.
         """
         if name not in self._numbers:
@@ -143,7 +167,15 @@ class Layout(Struct):
                 type_ = (LRU_PERCPU_HASH if per_cpu else LRU_HASH) if evicts else PERCPU_HASH if per_cpu else HASH
                 key_size, entries = key.size, entries or self.max_keys
             self.maps.append(MapLayout(name, type_, key_size, size, entries, key, value))
+            if may_split and key is not None and any(map(is_long_string, key.elements)):
+                self._split(name, self.maps[-1], key)
         return self._numbers[name]
+
+    def _split(self, name: str, whole: MapLayout, key: Tuple) -> None:
+        kinds = [String(SHORT_STRING_BYTES) if is_long_string(kind) else kind for kind in key.elements]
+        short = replace(key, elements=tuple(kinds))
+        whole.short_keys = self._own(f"short {name}", whole.type, short.size, whole.value_size, whole.max_entries)
+        self.maps[whole.short_keys].key = short
 
     def number(self, name: str) -> int:
         """The number of a script's map that is laid out already."""

@@ -57,6 +57,7 @@ class Options(Struct):
     unsafe: bool = False
     warns: bool = False  # when helpers fail and keys are missing
     hides_warnings: bool = False  # also of numbers that are divided by zero
+    trials: str = ""  # the kind of probes on request that is run: test, bench
     one_process: bool = False  # probes are restricted to a process that is known at load time
     named: dict[str, str] = field(default_factory=dict)
     max_strlen: int = 1024

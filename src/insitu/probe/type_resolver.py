@@ -358,6 +358,11 @@ class Structures:
             size = found.size if isinstance(found, Integer | Pointer) else 8
         return offset, size
 
+    def per_cpu_offset(self, variable: str) -> int | None:
+        """Where a variable that each CPU has lies in a CPU's area, by the kernel's types; None if they do not say."""
+        btf_set = self._kernel()
+        return btf_set.section_offset(variable) if btf_set else None
+
     def target(self, pointer: Pointer) -> Type:
         """What a pointer points to, resolved."""
         return pointer.target.resolve()

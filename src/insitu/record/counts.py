@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from insitu.kernel import procfs, topology
+from insitu.record.count_metrics import Metric, key_of, metric_of
 from insitu.record.counters import Count, choose_counted, count_value, why_not
 from insitu.record.default_events import default_events
 from insitu.record.event_names import all_events
@@ -30,6 +31,16 @@ class Counts(Mapping[str, float | None]):
     system_s: float
     exit_status: int
     notes: tuple[str, ...]
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Event -> what its count means beside the others, such as (1.2, "insn per cycle"), where it has a metric."""
+        events = {each.counted.event.name: each.counted.event for each in self.places}
+        # Metrics are of counts as the kernel has them, in nanoseconds or without the PMU's scale.
+        values = {name: value / events[name].scale for name, value in self.items() if value is not None}
+        by_key = {key_of(events[name]): value for name, value in values.items()}
+        found = {name: metric_of(events[name], value, by_key, self.elapsed_s) for name, value in values.items()}
+        return {name: metric for name, metric in found.items() if metric is not None}
 
     @property
     def reasons(self) -> dict[str, str]:

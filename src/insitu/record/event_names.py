@@ -52,6 +52,7 @@ _RAW: Final = re.compile(r"r([0-9a-fA-F]{1,16})")
 _MODIFIERS: Final = re.compile(r"[ukhpPIGHSDWe]+")
 _PMU_EVENT: Final = re.compile(r"([\w.*?\[\]-]+)/([^/]*)/(?::?([ukhpPIGHSDWe]+))?")
 _MOST_PRECISE: Final = 3
+_UNOPENED: Final = "-e {}: a '}}' without its '{{'"
 _BRACES: Final = "-e {}: braces belong around a whole group, and none within another"
 _MOST_EVENTS: Final = 1000
 _CLOCKS: Final = (Software.CPU_CLOCK, Software.TASK_CLOCK)
@@ -161,13 +162,17 @@ def _groups(text: str) -> Iterator[tuple[list[str], str]]:
             if not closing:
                 raise InsituError(f"-e {text}: a '{{' without its '}}'", status=2)
             modifiers, _, left = after.partition(",")
-            if "{" in inside or "}" in modifiers or "{" in modifiers or (modifiers and modifiers[0] != ":"):
+            if "}" in modifiers and "{" not in inside:
+                raise InsituError(_UNOPENED.format(text), status=2)
+            if "{" in inside or "{" in modifiers or (modifiers and modifiers[0] != ":"):
                 raise InsituError(_BRACES.format(text), status=2)
             yield [name for name in _split(inside) if name], modifiers.removeprefix(":")
         else:
             name = next(_split(left))
             left = left[len(name) + 1 :]
-            if "{" in name or "}" in name:
+            if "}" in name and "{" not in name:
+                raise InsituError(_UNOPENED.format(text), status=2)
+            if "{" in name:
                 raise InsituError(_BRACES.format(text), status=2)
             if name:
                 yield [name], ""

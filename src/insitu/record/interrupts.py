@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
+from insitu.at_exit import do_now
+
 __all__ = ["ASKING", "Interrupts"]
 
 ASKING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -68,7 +70,8 @@ class Interrupts:
         self.count += 1
         self.first, self.last = self.first or number, number
         if self._leaving and self.count > 1:
-            # All attachments are held by descriptors: the kernel detaches them when the process exits.
+            # Attachments are held by descriptors: the kernel detaches them when the process exits. Others are not.
+            do_now()
             os._exit(128 + number)
 
     def asked(self) -> bool:

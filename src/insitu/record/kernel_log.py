@@ -42,7 +42,9 @@ class KernelLogSource:
             self._fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             os.lseek(self._fd, 0, os.SEEK_END)
         except OSError as error:
-            raise InsituError(f"cannot read the kernel log: {error.strerror}", remedy="needs root") from None
+            raise InsituError(
+                f"cannot read the kernel log: {error.strerror}", remedy="needs root or CAP_SYSLOG"
+            ) from None
 
     def layout(self) -> Mapping[str, Any]:
         """It is not recorded."""

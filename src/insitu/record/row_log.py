@@ -35,6 +35,11 @@ class RowLog:
         """The content of layout.json."""
         return {"kind": "rows", "table": description(self._table), "machine": os.uname().machine}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether rows are kept."""
+        return self._fd >= 0
+
     def open(self, directory: Path) -> None:
         """Make the file. Raises OSError."""
         self._fd = new_file(directory / "rows.records")

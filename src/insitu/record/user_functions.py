@@ -9,16 +9,15 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from insitu.errors import InsituError, nearest
-from insitu.probe.providers.support.binary import file_offset
 from insitu.probe.providers.support.matching import select
-from insitu.symbols.code_exits import CALL, CALL_SLOT, Exits, call_sites, entry_skip, exits_of
+from insitu.symbols.code_exits import CALL, CALL_SLOT, MOST_CODE, Exits, call_sites, entry_skip, exits_of
 from insitu.symbols.demangle import demangle
-from insitu.symbols.dwarf_types import BinaryTypes
-from insitu.symbols.elf import Elf
+from insitu.symbols.dwarf_prototypes import prototypes_at
+from insitu.symbols.elf import NO_ADDRESS, Elf
 from insitu.symbols.function_addresses import FunctionAddresses
 from insitu.symbols.functions import plt_stubs
 from insitu.symbols.libc_prototypes import libc_prototype
-from insitu.symbols.prototypes import Prototype, prototype_of
+from insitu.symbols.prototypes import Prototype
 
 __all__ = ["Traced", "TracedFunction", "traced_functions"]
 
@@ -26,6 +25,7 @@ _EVEX: Final = b"\x62"
 """Begins AVX-512 instructions. In place of the first of memset(), a uprobe made the program abort (6.18)."""
 _STT_OBJECT: Final = 1
 _GLOB_DAT: Final = 6  # R_X86_64_GLOB_DAT
+_MOST_DISASSEMBLED: Final = 256 << 20  # bytes of all functions: symbols of damaged files may overlap
 _PROTOTYPES_S: Final = 3.0
 """For how long debug information is asked for prototypes; functions beyond that have no arguments."""
 
@@ -55,7 +55,7 @@ class TracedFunction(NamedTuple):
     """A function as it is shown, and the file offsets of its probes.
 
     ``returns``: there is a return probe at ``entry``; else it returns at ``exits``, or leaves by a jump at ``jumps``.
-    ``calls``: it has no entry (-1) in the program; these are instructions that call it.
+    ``calls``: it has no entry (-1) in the program; these are instructions that call it. ``library``: of another file.
     """
 
     name: str
@@ -65,48 +65,63 @@ class TracedFunction(NamedTuple):
     jumps: tuple[int, ...]
     prototype: Prototype | None
     calls: tuple[int, ...] = ()
+    library: bool = False
 
 
 class Traced(NamedTuple):
-    """The functions; ``sites`` are file offsets that calls of stubs return to, where these have no return probes.
+    """The functions; ``sites`` are file offsets that calls of stubs return to, where these have no return probes, and
+    the functions' numbers.
 
     ``notes`` are about what is not traced as asked.
     """
 
     functions: list[TracedFunction]
-    sites: list[int]
+    sites: list[tuple[int, int]]
     notes: list[str]
 
 
 def traced_functions(
-    elf: Elf, patterns: Sequence[str], excluded: Sequence[str], *, library: bool, arguments: bool = True
+    elf: Elf,
+    patterns: Sequence[str],
+    excluded: Sequence[str],
+    *,
+    own: bool = True,
+    library: bool = False,
+    arguments: bool = True,
 ) -> Traced:
-    """Returns the functions of a program that match a pattern (none: all) and no excluded one; with ``library``
-    those of other files that it calls through its PLT. Prototypes are looked up if ``arguments`` are wanted.
+    """Returns the functions that match a pattern (none: all) and no excluded one: the program's ``own``, and with
+    ``library`` those of other files that it calls. Prototypes are looked up if ``arguments`` are wanted.
 
     Raises InsituError where there are none.
     """
-    found = list(_stubs(elf) if library else _own(elf))
-    if not found and library and (slots := _slots(elf)):
-        return _through_slots(elf, slots, patterns, excluded)
-    if not found:
-        raise _nothing(elf, library)
-    wanted = _wanted([each.name for each in found], patterns, excluded, elf)
+    stubs = list(_stubs(elf)) if library else []
+    found = [*(_own(elf) if own else ()), *stubs]
+    called = _called_through_slots(elf) if library and not stubs else []
+    names = [each.name for each in (*found, *called)]
+    if not names:
+        raise _nothing(elf, library=not own)
+    wanted = _wanted(names, patterns, excluded, elf)
     found = [each for each in found if each.name in wanted]
     reason = _no_return_probes(elf)
-    types = _Prototypes(elf, library)
-    chosen, unknown, refused = [], 0, 0
-    for name, raw, address, size in found:
-        at = file_offset(elf, address)
-        if at is None:
+    known, late = _prototypes(elf, found) if arguments else ({}, 0)
+    offsets = elf.offsets_of(np.array([each.address for each in found], np.uint64))
+    chosen: list[TracedFunction] = []
+    unknown, refused, left = 0, 0, _MOST_DISASSEMBLED
+    numbers: dict[int, int] = {}
+    for (name, raw, address, size, is_library), at in zip(found, offsets.tolist(), strict=True):
+        if at == NO_ADDRESS:
             continue
-        code = elf.read(at, size)
+        code = elf.read(at, min(size, MOST_CODE + 1))
         skipped = entry_skip(code)
         if code[skipped : skipped + 1] == _EVEX:
             refused += 1
             continue
-        exits = exits_of(code) if reason and not library else Exits(known=True)
+        exits = Exits(known=True)
+        if reason and not is_library:
+            left -= len(code)
+            exits = exits_of(code) if left >= 0 else Exits()
         unknown += not exits.known
+        numbers[address] = len(chosen)
         chosen.append(
             TracedFunction(
                 name,
@@ -114,37 +129,60 @@ def traced_functions(
                 not reason and raw not in _NO_RETURN_PROBE,
                 tuple(at + each for each in exits.returns),
                 tuple(at + each for each in exits.jumps),
-                types.of(raw) if arguments else None,
+                known.get(address),
+                library=is_library,
             )
         )
-    seen_after = [each.address for each in found if library and (reason or each.raw in _NO_RETURN_PROBE)]
-    sites = [after for _, after, _ in _calls(elf, seen_after, CALL) if elf.read(after, 1) != _EVEX]
+    seen_after = [each.address for each in found if each.library and (reason or each.raw in _NO_RETURN_PROBE)]
+    sites = [
+        (after, numbers[target])
+        for _, after, target in _calls(elf, seen_after, CALL)
+        if target in numbers and elf.read(after, 1) != _EVEX
+    ]
+    for each in called:
+        if each.name in wanted:
+            sites += [(after, len(chosen)) for after in each.afters]
+            prototype = libc_prototype(each.raw) if arguments else None
+            chosen.append(TracedFunction(each.name, -1, False, (), (), prototype, each.calls, library=True))
     notes = [f"the program {reason}: returns are seen without return probes, which costs more"] if reason else []
+    if called:
+        notes.append("the program has no PLT: library calls are seen where they are made; tail calls are not")
     if refused:
-        notes.append(f"{refused} functions begin with an AVX-512 instruction, which a probe would break: left out")
-    if unknown:
-        notes.append(f"{unknown} functions could not be disassembled: their ends are seen late")
-    if types.late:
         notes.append(
-            f"{types.late} functions without arguments: reading their types takes over {_PROTOTYPES_S:.0f} s"
+            f"functions that begin with an AVX-512 instruction, which a probe would break: {refused} left out"
         )
+    if unknown:
+        notes.append(f"functions that could not be disassembled, whose ends are seen late: {unknown}")
+    if late:
+        notes.append(f"functions without arguments, as reading types takes over {_PROTOTYPES_S:.0f} s: {late}")
     return Traced(chosen, sites, notes)
 
 
 class _Place(NamedTuple):
-    """A function's shown and raw name, its address in the file's own terms and its size."""
+    """A function's shown and raw name, its address in the file's own terms, its size; ``library``: it is a stub."""
 
     name: str
     raw: str
     address: int
     size: int
+    library: bool = False
+
+
+class _Called(NamedTuple):
+    """A function of another file that is called through the GOT: the calls, and where those return to that can be
+    probed (file offsets)."""
+
+    name: str
+    raw: str
+    calls: tuple[int, ...]
+    afters: tuple[int, ...]
 
 
 def _own(elf: Elf) -> Iterator[_Place]:
     """Functions in the code of the program; of several names of one address the first."""
     code = [(each.address, each.address + each.size) for each in elf.sections if each.name.startswith(".text")]
     seen: set[int] = set()
-    for raw, (address, size) in FunctionAddresses(elf).sized.items():
+    for raw, address, size in FunctionAddresses(elf).all():
         runtime = raw in _OF_THE_RUNTIME or ".cold" in raw
         if size and not runtime and address not in seen and any(low <= address < high for low, high in code):
             seen.add(address)
@@ -157,14 +195,16 @@ def _stubs(elf: Elf) -> Iterator[_Place]:
         name = raw.removesuffix(b"@plt")
         text = name.decode(errors="replace")
         if text not in _OF_THE_RUNTIME:
-            yield _Place(demangle(name), text, address, size)
+            yield _Place(demangle(name), text, address, size, library=True)
 
 
 def _wanted(names: list[str], patterns: Sequence[str], excluded: Sequence[str], elf: Elf) -> set[str]:
-    wanted = {name for pattern in patterns for name in select(pattern, names)} if patterns else set(names)
+    wanted = set() if patterns else set(names)
     for pattern in patterns:
-        if not select(pattern, names):
+        matching = select(pattern, names)
+        if not matching:
             raise InsituError(f"{elf.path}: no function matches {pattern}{nearest(pattern, names)}", status=2)
+        wanted.update(matching)
     wanted -= {name for pattern in excluded for name in select(pattern, names)}
     if not wanted:
         raise InsituError(f"{elf.path}: -n leaves no function", status=2)
@@ -199,7 +239,10 @@ def _no_return_probes(elf: Elf) -> str:
 
 def _calls(elf: Elf, targets: Iterable[int], opcode: bytes) -> Iterator[tuple[int, int, int]]:
     """Calls of these: the file offsets of the instruction and of the one after it, and the target."""
-    functions, wanted = sorted(FunctionAddresses(elf).sized.values()), list(targets)
+    wanted = list(targets)
+    if not wanted:
+        return
+    functions = sorted({(address, size) for _, address, size in FunctionAddresses(elf).all()})
     for section in elf.sections:
         if section.name.startswith(".text") and section.in_file:
             code = elf.section_bytes(section)
@@ -223,47 +266,34 @@ def _slots(elf: Elf) -> dict[int, bytes]:
     return dict(zip(found["offset"][rows][functions].tolist(), names, strict=True))
 
 
-def _through_slots(elf: Elf, slots: dict[int, bytes], patterns: Sequence[str], excluded: Sequence[str]) -> Traced:
+def _called_through_slots(elf: Elf) -> list[_Called]:
     """The functions that are called through words of the GOT, where the calls are."""
-    calls: dict[int, list[int]] = {}
-    sites = []
-    ours = {slot: name for slot, name in slots.items() if name.decode(errors="replace") not in _OF_THE_RUNTIME}
-    for at, after, slot in _calls(elf, ours, CALL_SLOT):
-        calls.setdefault(slot, []).append(at)
-        if elf.read(after, 1) != _EVEX:
-            sites.append(after)
-    names = {slot: demangle(slots[slot]) for slot in calls}
-    if not names:
-        raise _nothing(elf, library=True)
-    wanted = _wanted(list(names.values()), patterns, excluded, elf)
-    chosen = [
-        TracedFunction(
-            name, -1, False, (), (), libc_prototype(slots[slot].decode(errors="replace")), tuple(calls[slot])
+    slots = {slot: raw.decode(errors="replace") for slot, raw in _slots(elf).items()}
+    calls: dict[int, list[tuple[int, int]]] = {}
+    for at, after, slot in _calls(elf, [each for each in slots if slots[each] not in _OF_THE_RUNTIME], CALL_SLOT):
+        calls.setdefault(slot, []).append((at, after))
+    return [
+        _Called(
+            demangle(slots[slot].encode()),
+            slots[slot],
+            tuple(at for at, _ in places),
+            tuple(after for _, after in places if elf.read(after, 1) != _EVEX),
         )
-        for slot, name in names.items()
-        if name in wanted
+        for slot, places in calls.items()
     ]
-    note = "the program has no PLT: library calls are seen where they are made; tail calls are not"
-    return Traced(chosen, sites, [note])
 
 
-class _Prototypes:
-    """Prototypes by the debug information of the program, or of the libraries that it needs; else well-known ones."""
-
-    def __init__(self, elf: Elf, library: bool) -> None:
-        self._types = None if library else BinaryTypes(elf)
-        self._until_s = time.monotonic() + _PROTOTYPES_S
-        self.late = 0
-        """Functions that were not looked up, as time was over."""
-
-    def of(self, raw: str) -> Prototype | None:
-        if self._types is None:
-            return libc_prototype(raw)
-        if time.monotonic() > self._until_s:
-            self.late += 1
-            return None
-        try:
-            function = self._types.function(demangle(raw.encode()).partition("(")[0])
-        except InsituError:
-            return None
-        return None if function is None else prototype_of(function)
+def _prototypes(elf: Elf, places: Sequence[_Place]) -> tuple[dict[int, Prototype], int]:
+    """Prototypes by address: by the program's debug information, of libraries' functions the well-known ones; and how
+    many functions were not looked up, as time was over."""
+    own = {each.address: each.raw for each in places if not each.library}
+    until_s = time.monotonic() + _PROTOTYPES_S
+    found = prototypes_at(elf, own, until_s)
+    late = (len(own) - len(found)) * (time.monotonic() > until_s)
+    is_libc = elf.path.name.startswith("libc.so.")
+    for each in places:
+        if each.address not in found and (each.library or is_libc):
+            prototype = libc_prototype(each.raw)
+            if prototype is not None:
+                found[each.address] = prototype
+    return found, late

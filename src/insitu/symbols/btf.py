@@ -142,6 +142,22 @@ class Btf:
                     return Type(self, self.first_id + index)
         return self.base.find(name, *kinds) if self.base else None
 
+    def section_offset(self, variable: str) -> int | None:
+        """Where a variable lies in its section, in bytes; None if no section here has it.
+
+        A kernel's own types have those of each CPU, in the section .data..percpu.
+        """
+        found = self.find(variable, Kind.VAR)
+        if found is None:
+            return None
+        for index in self._of_kinds((Kind.DATASEC,)):
+            words = self.words(self.first_id + index)
+            # struct btf_var_secinfo: the variable's id, its offset, its size
+            at = dict(zip(words[TYPE_WORDS::3], words[TYPE_WORDS + 1 :: 3], strict=True))
+            if found.id in at:
+                return at[found.id]
+        return None
+
     def prototype(self, function: str) -> Type | None:
         """The FUNC_PROTO of the function of that name: several functions may share one."""
         found = self.prototype_id(function)

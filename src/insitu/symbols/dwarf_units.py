@@ -21,9 +21,10 @@ __all__ = [
 ]
 
 _WITH_DWO_ID: Final = (4, 5)  # DW_UT_skeleton, DW_UT_split_compile: a dwo_id ends their header
-_UT_COMPILE: Final = 1
+_UT_COMPILE, _UT_PARTIAL = 1, 3
 _MAX_UNITS: Final = 1 << 20
 _MAX_DEPTH: Final = 1 << 12
+_MORE: Final = 0x80  # in bytes of LEB128 numbers: another follows
 
 _SIBLING: Final = 0x01  # DW_AT_sibling
 
@@ -156,7 +157,7 @@ def unit_at(info: bytes, offset: int) -> Unit | None:
     dwo_id, first = 0, offset + 12
     if kind in _WITH_DWO_ID:
         dwo_id, first = int.from_bytes(info[first : first + 8], "little"), first + 8
-    elif kind != _UT_COMPILE:
+    elif kind not in (_UT_COMPILE, _UT_PARTIAL):
         first = end  # type units: nothing of theirs is needed
     return Unit(offset, end, version, abbreviations, address_bytes, dwo_id, first)
 
@@ -176,6 +177,12 @@ class Abbreviations:
         return self._tables[key]
 
     def _read(self, at: int, address_bytes: int) -> dict[int, _Abbreviation]:
+        try:
+            return self._table(at, address_bytes)
+        except IndexError:
+            raise CorruptDwarfError("abbreviations beyond the end") from None
+
+    def _table(self, at: int, address_bytes: int) -> dict[int, _Abbreviation]:
         data = self._section
         table: dict[int, _Abbreviation] = {}
         while True:
@@ -187,8 +194,12 @@ class Abbreviations:
             fields = []
             size = 0
             while True:
-                name, at = uleb128(data, at)
-                form, at = uleb128(data, at)
+                # Nearly all of these numbers have one byte, and programs have hundreds of thousands.
+                name, form = data[at], data[at + 1]
+                at += 2
+                if name >= _MORE or form >= _MORE:
+                    name, at = uleb128(data, at - 2)
+                    form, at = uleb128(data, at)
                 constant = 0
                 if form == Form.IMPLICIT_CONST:
                     constant, at = sleb128(data, at)

@@ -16,7 +16,6 @@ from insitu.symbols.elf import Elf, SymbolTable
 __all__ = ["FunctionAddresses"]
 
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
-_MANGLED = (b"_Z", b"_R")
 
 
 class FunctionAddresses:
@@ -72,12 +71,17 @@ class FunctionAddresses:
     def sized(self) -> dict[str, tuple[int, int]]:
         """The same with the function's size in bytes, 0 where that is unknown."""
         found: dict[str, tuple[int, int]] = {}
+        for name, address, size in self.all():
+            found.setdefault(name, (address, size))
+        return found
+
+    def all(self) -> Iterator[tuple[str, int, int]]:
+        """Raw name, address and size of every function: static ones of several files may share a name."""
         for table in self._tables:
             names, values, sizes = (table.entries[field].tolist() for field in ("name", "value", "size"))
-            for raw, *place in zip(table.names(names), values, sizes, strict=True):
+            for raw, address, size in zip(table.names(names), values, sizes, strict=True):
                 if raw:
-                    found.setdefault(raw.decode(errors="replace").partition("@")[0], (place[0], place[1]))
-        return found
+                    yield raw.decode(errors="replace").partition("@")[0], address, size
 
     def readable(self, containing: str = "") -> Iterator[tuple[str, str, int]]:
         """Mangled functions: name without parameters, name with them, and address.

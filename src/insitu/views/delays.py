@@ -1,6 +1,7 @@
 """What delays processes, as a table; below it the pressure on the machine and on cgroups."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 from insitu.kernel.pressure import Stall, Throttled
@@ -29,15 +30,17 @@ def blocks(delays: Mapping[int, Delays], names: Mapping[int, str], machine: Mach
     shown = sorted(delays, key=lambda pid: -sum(delays[pid].delay_ns.values()))
     kinds = [kind for kind in KINDS if kind in _ALWAYS or any(found.times.get(kind) for found in delays.values())]
     columns = [Column("pid"), Column("name", "left"), Column("running")]
-    columns += [Column(_TITLES.get(kind, kind)) for kind in kinds]
+    columns += [Column(_TITLES.get(kind, kind), spare=kind not in _ALWAYS) for kind in kinds]
+    lines = [(str(pid), names.get(pid, ""), delays[pid]) for pid in shown[: limit or None]]
+    if len(delays) > 1:
+        lines.append(("all", f"{len(delays):,} processes", _sum(delays.values())))
     rows: list[Sequence[Cell]] = []
-    for pid in shown[: limit or None]:
-        found = delays[pid]
+    for number, name, found in lines:
         times = [_time(found.delay_ns.get(kind), found.times.get(kind, 0)) for kind in kinds]
-        rows.append([(str(pid), ""), (names.get(pid, ""), ""), (duration(found.run_ns), ""), *times])
+        rows.append([(number, ""), (name, ""), (duration(found.run_ns), ""), *times])
     yield Table(columns, rows)
-    if len(rows) < len(shown):
-        yield [(f"# {len(shown) - len(rows)} more; --limit 0 shows all", "dim")]
+    if limit and len(shown) > limit:
+        yield [(f"# {len(shown) - limit} more; --limit 0 shows all", "dim")]
     known = {kind for found in delays.values() for kind in found.times}
     for what, others in (("none by", known.difference(kinds)), ("not known", set(KINDS).difference(known, _ALWAYS))):
         if others and delays:
@@ -62,6 +65,12 @@ def blocks(delays: Mapping[int, Delays], names: Mapping[int, str], machine: Mach
     if machine.steal_ns:
         yield []
         yield [(f"# the hypervisor did not let CPUs run for {duration(machine.steal_ns)} (steal, all CPUs)", "bold")]
+
+
+def _sum(delays: Iterable[Delays]) -> Delays:
+    """What all of them ran and were delayed."""
+    first, *others = delays
+    return reduce(Delays.with_, others, first)
 
 
 def _time(ns: int | None, count: int) -> Cell:

@@ -1,7 +1,7 @@
 """A workload's CPU samples: recorded by insitu inside the guest, converted and symbolized on this machine.
 
 The guest sees this machine's files, so it runs the same Python and the same insitu. It only records, which imports
-neither numpy nor anything else that is slow to load, or needs AVX2, under emulation. The raw records are copied here
+neither numpy nor anything else that is slow to load under emulation. The raw records are copied here
 with the guest kernel's /proc/kallsyms; programs and libraries are the same files on both sides.
 """
 

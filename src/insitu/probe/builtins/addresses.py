@@ -1,12 +1,14 @@
-"""Addresses of symbols and spaces of pointers: kaddr, uaddr, kptr, uptr."""
+"""Addresses of symbols and spaces of pointers: kaddr, percpu_kaddr, uaddr, kptr, uptr."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.lowering import Remote
 from insitu.probe.codegen.memory import load_field
 from insitu.probe.types import UINT64, VOID, Integer, Pointer, Space, Type
 
@@ -28,6 +30,51 @@ def _check_kaddr(checker: Checker, call: ast.Call) -> Type:
     if checker.kernel_address(name) is None:
         raise checker.error(f"no kernel symbol {name!r}", call.arguments[0])
     return UINT64
+
+
+# Variables that each CPU has: include/linux/percpu-defs.h
+
+# An array of the kernel's: how far each CPU's copies are from the addresses that the symbols have.
+_OFFSETS = "__per_cpu_offset"
+# A variable that each CPU has, and of which there are pointers to every CPU's copy.
+_RUN_QUEUE = "runqueues"
+
+
+def _check_percpu_kaddr(checker: Checker, call: ast.Call) -> Type:
+    name = checker.text(call.arguments[0], "the symbol")
+    # Kernels without CONFIG_KALLSYMS_ALL have symbols of functions only, but types of these variables.
+    if not all(map(checker.kernel_address, (name, _OFFSETS))) and checker.structures.per_cpu_offset(name) is None:
+        raise checker.error(f"no kernel symbol {name!r} with a copy for each CPU", call.arguments[0])
+    if len(call.arguments) > 1:
+        checker.scalar(checker.argument(call, 1), "percpu_kaddr()")
+    return Pointer(UINT64, Space.KERNEL)
+
+
+def _percpu_kaddr(low: Lowering, call: ast.Call) -> str:
+    emit, name = low.emit, low.text(call.arguments[0])
+    number = low.value(operand(call, 1)) if len(call.arguments) > 1 else emit.call(Helper.GET_SMP_PROCESSOR_ID)
+    address, offsets = low.kernel_address(name), low.kernel_address(_OFFSETS)
+    if address and offsets:
+        found = emit.op("add", _element(low, str(offsets), number), str(address))
+    else:
+        own, known = (low.structures.per_cpu_offset(each) or 0 for each in (name, _RUN_QUEUE))
+        found = emit.op("add", _run_queue(low, number), str(own - known))
+    exists = emit.truth(emit.compare("ult", number, str(possible_cpus())))
+    return emit.select(exists, found, "0")
+
+
+def _element(low: Lowering, array: str, index: str) -> str:
+    """The i64 at an index of an array of the kernel's."""
+    return low.read_scalar(
+        Remote(low.emit.op("add", array, low.emit.op("shl", index, "3")), Space.KERNEL), 0, 8, False
+    )
+
+
+def _run_queue(low: Lowering, number: str) -> str:
+    """The address of a CPU's struct rq: every task group has a queue on each (kernel/sched/core.c)."""
+    task = low.emit.call(Helper.GET_CURRENT_TASK)
+    queues = load_field(low, load_field(low, task, "task_struct.sched_task_group"), "task_group.cfs_rq")
+    return load_field(low, _element(low, queues, number), "cfs_rq.rq")
 
 
 def _check_cast_pointer(checker: Checker, call: ast.Call) -> Type:
@@ -109,6 +156,7 @@ BUILTINS: tuple[Builtin, ...] = (
     *function(
         "kaddr", (1, 1), _check_kaddr, value=lambda low, call: str(low.kernel_address(low.text(call.arguments[0])))
     ),
+    *function("percpu_kaddr", (1, 2), _check_percpu_kaddr, value=_percpu_kaddr),
     *function("kptr uptr", (1, 1), _check_cast_pointer, value=lambda low, call: low.value(operand(call))),
     *function("uaddr", (1, 1), _check_uaddr, value=_uaddr),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
@@ -35,7 +36,7 @@ _MOST_UNROLLED = 256
 # Bytes of user memory, none where they cannot be read.
 _USER_MEMORY = ("user_string", "user_bytes")
 
-__all__ = ["BUILTINS", "address_of", "append_buffer", "append_text", "text_length"]
+__all__ = ["BUILTINS", "address_of", "append_buffer", "append_text", "text_length", "text_place"]
 
 
 def address_of(low: Lowering, node: ast.Expression) -> Place:
@@ -139,16 +140,35 @@ def append_text(low: Lowering, call: ast.Call, pointer: str) -> str | None:
 
     None for any other call; nothing is done then.
     """
-    subject = call.arguments[0] if call.arguments else None
-    if call.name not in ("str", "kstr", "ustr") or not isinstance(subject, ast.Expression):
-        return None
-    if isinstance(subject, ast.StringLiteral) or isinstance(subject.type, String | Array | Record | NamedNumber):
+    if not _reads_address(call):
         return None
     assert isinstance(call.type, String)
     limit = _limit(low, call, call.type.capacity)
-    place = address_of(low, subject)
+    place = address_of(low, operand(call))
     assert isinstance(place, Remote)
     return low.emit.op("sub", low.read_text(pointer, limit, place), "1")
+
+
+def text_place(low: Lowering, node: ast.Expression) -> Callable[[], Remote] | None:
+    """What lowers the address whose text str() reads, as far as there is room; None for any other expression."""
+    if not isinstance(node, ast.Call) or len(node.arguments) != 1 or not _reads_address(node):
+        return None
+
+    def found() -> Remote:
+        place = address_of(low, operand(node))
+        assert isinstance(place, Remote)
+        return place
+
+    return found
+
+
+def _reads_address(call: ast.Call) -> bool:
+    """Whether it is str() of an address."""
+    subject = call.arguments[0] if call.arguments else None
+    if call.name not in ("str", "kstr", "ustr") or not isinstance(subject, ast.Expression):
+        return False
+    held = String | Array | Record | NamedNumber
+    return not (isinstance(subject, ast.StringLiteral) or isinstance(subject.type, held))
 
 
 def _clamped(low: Lowering, value: str, limit: int) -> str:

@@ -21,7 +21,8 @@ from insitu.probe.aggregations import (
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.integers import divide
 from insitu.probe.codegen.lowering import Lowering
-from insitu.probe.codegen.maps import count_lost, key_pointer, lookup, lost_key_cell
+from insitu.probe.codegen.map_keys import at_key
+from insitu.probe.codegen.maps import count_lost, lookup, lost_key_cell
 from insitu.probe.codegen.markers import Patch
 from insitu.probe.output.time_series import WORDS
 from insitu.probe.types import stored_size
@@ -39,12 +40,8 @@ def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregati
     argument = low.value(subject) if isinstance(subject, ast.Expression) else ""
     number = low.layout.number(target.name)
     layout = low.layout.maps[number]
-    with low.temporaries():
-        if layout.key is None:
-            key = low.temporary(8)
-            emit.store("0", key)
-        else:
-            key = key_pointer(low, target, layout)
+
+    def add(number: int, key: str) -> str:
         first = lookup(low, number, key)
         begun = emit.block_name
         missing, found, lost, end = (emit.label() for _ in range(4))
@@ -68,6 +65,15 @@ def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregati
             cells = emit.phi("ptr", (first, begun), (second, came_from))
         _add(low, cells, kind, argument)
         emit.block(end)
+        return ""
+
+    with low.temporaries():
+        if layout.key is None:
+            only = low.temporary(8)
+            emit.store("0", only)
+            add(number, only)
+        else:
+            at_key(low, target, add)
 
 
 def _zeros(low: Lowering, size: int) -> str:

@@ -6,19 +6,22 @@ Strings are zero after their end, so equal strings are equal words.
 from __future__ import annotations
 
 from insitu.probe import ast
+from insitu.probe.codegen.integers import signed64
 from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.layout import MOST_COMPARED_STRUCT_BYTES
 from insitu.probe.passes.check.unify import unify
-from insitu.probe.types import String, stored_size
+from insitu.probe.types import Array, Record, String, Tuple, Type, stored_size
 
 __all__ = ["GROUP", "equal_strings", "equal_values", "string_difference"]
 
 _WORD = 8
+_ALL_BITS = (1 << 8 * _WORD) - 1
 # After so many bytes of a string, the result is hidden from LLVM: else it loads all words of a long string before it
 # combines them, and has neither registers nor stack for them.
 GROUP = 128
-# Longer ones are compared in a loop, which the verifier walks.
-_MOST_UNROLLED = 2048
+# Longer strings are compared in a loop, which the verifier walks.
+_MOST_UNROLLED = MOST_COMPARED_STRUCT_BYTES
 
 
 def equal_strings(low: Lowering, node: ast.Binary) -> str:
@@ -64,9 +67,18 @@ def _text_difference(low: Lowering, node: ast.Expression, text: bytes, limit: in
 
 
 def _memory_difference(
-    low: Lowering, left: str, left_capacity: int, right: str, right_capacity: int, limit: int | None
+    low: Lowering,
+    left: str,
+    left_capacity: int,
+    right: str,
+    right_capacity: int,
+    limit: int | None,
+    ignored: int = 0,
 ) -> str:
-    """An i64 that is 0 when two strings in memory are equal (with ``limit``, in their first bytes)."""
+    """An i64 that is 0 when two strings in memory are equal (with ``limit``, in their first bytes).
+
+    ``ignored``: bits that may differ, those of the first byte lowest.
+    """
     emit = low.emit
     smaller, larger = sorted((left_capacity, right_capacity))
     longer = left if left_capacity > right_capacity else right
@@ -86,6 +98,8 @@ def _memory_difference(
             word = emit.load(emit.offset(longer, at))
         if limit is not None and limit - at < _WORD:
             word = emit.op("and", word, str((1 << 8 * (limit - at)) - 1))
+        if padding := ignored >> 8 * at & _ALL_BITS:
+            word = emit.op("and", word, signed64(_ALL_BITS & ~padding))
         difference = word if difference == "0" else emit.op("or", difference, word)
         if at % GROUP == 0:
             difference = emit.hidden(difference)
@@ -112,7 +126,7 @@ def _group_difference(low: Lowering, left: str, right: str, groups: int) -> str:
 
 
 def equal_values(low: Lowering, node: ast.Binary) -> str:
-    """i64 0 or 1: == or != of two tuples, arrays, buffers or addresses of types that have one in common."""
+    """i64 0 or 1: == or != of two tuples, structs, arrays, buffers or addresses of types that have one in common."""
     assert node.left.type is not None and node.right.type is not None
     common = unify(node.left.type, node.right.type)
     assert common is not None
@@ -122,5 +136,31 @@ def equal_values(low: Lowering, node: ast.Binary) -> str:
         for side in (node.left, node.right):
             pointers.append(low.temporary(size))
             low.store(side, pointers[-1], common)
-        difference = _memory_difference(low, pointers[0], size, pointers[1], size, None)
+        ignored = ~_used_bits(common) & (1 << 8 * size) - 1
+        difference = _memory_difference(low, pointers[0], size, pointers[1], size, None, ignored)
         return low.emit.compare("eq" if node.operator == "==" else "ne", difference, "0")
+
+
+def _used_bits(kind: Type) -> int:
+    """Those bits of a value's stored form that are not padding of a struct; of the first byte lowest."""
+    kind = kind.resolve()
+    if isinstance(kind, Tuple):
+        return sum(_used_bits(each) << 8 * kind.offset(index) for index, each in enumerate(kind.elements))
+    return _member_bits(kind) if isinstance(kind, Record | Array) else (1 << 8 * stored_size(kind)) - 1
+
+
+def _member_bits(kind: Type) -> int:
+    """As _used_bits(), of a value in C's layout. All bits of a union are used."""
+    kind = kind.resolve()
+    if isinstance(kind, Array):
+        element = _member_bits(kind.element)
+        return sum(element << 8 * kind.element.size * index for index in range(kind.count))
+    if not isinstance(kind, Record) or kind.tag != "struct":
+        return (1 << 8 * kind.size) - 1
+    fields = kind.fields().values()
+    # What is in front of all members are the base classes of a C++ class.
+    found = (1 << 8 * min((field.offset for field in fields), default=kind.size)) - 1
+    for field in fields:
+        bits = ((1 << field.bits) - 1) << field.shift if field.bits else _member_bits(field.type)
+        found |= bits << 8 * field.offset
+    return found

@@ -64,7 +64,8 @@ _MOST_LINES = 1_000_000  # of a whole script; LLVM compiles some 75,000 in a sec
 class Rules(Struct, frozen=True):
     """How each class of expression and statement is lowered, and the builtins by name (tables.py).
 
-    ``store_name`` and ``write_name`` make text of the names of attach points (point_names.py).
+    ``store_name`` and ``write_name`` make text of the names of attach points (point_names.py). ``text_place`` returns
+    what lowers the place whose text is an expression's value; None for an expression that is not read from memory.
     """
 
     values: Mapping[type[ast.Expression], Value]
@@ -76,6 +77,7 @@ class Rules(Struct, frozen=True):
     warn: Warn
     store_name: Callable[[Lowering, ast.Expression, str, String], None]
     write_name: Callable[[Lowering, NamedNumber, str, str, String], None]
+    text_place: Callable[[Lowering, ast.Expression], Callable[[], Remote] | None]
 
 
 class Lowering(MemoryAccess):

@@ -16,9 +16,9 @@ from insitu.probe.aggregations import Aggregation, Average, Maximum, Minimum
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.integers import divide
 from insitu.probe.codegen.lowering import Lowering, Store, Value
+from insitu.probe.codegen.map_keys import at_key
 from insitu.probe.layout import ARRAY, HASH, LOST_MAP_FULL, LOST_NO_MEMORY, MapLayout
-from insitu.probe.passes.check.dialect import is_key_of_parts
-from insitu.probe.types import is_scalar, stored_size
+from insitu.probe.types import stored_size
 
 __all__ = [
     "STORES",
@@ -30,7 +30,6 @@ __all__ = [
     "count_lost_if",
     "delete",
     "find",
-    "key_pointer",
     "lookup",
     "lost_key_cell",
     "step",
@@ -45,32 +44,14 @@ def _map(low: Lowering, node: ast.MapAccess) -> tuple[int, MapLayout]:
     return number, low.layout.maps[number]
 
 
-def key_pointer(low: Lowering, node: ast.MapAccess, layout: MapLayout) -> str:
-    """The stored key of an access, in a temporary: a pointer."""
-    assert layout.key is not None and node.key is not None
-    kinds = layout.key.elements
-    only = node.key[0] if len(node.key) == 1 else None
-    if only is not None and (only.type == layout.key or (only.type == kinds[0] and not is_scalar(kinds[0]))):
-        return low.local(only)
-    pointer = low.temporary(layout.key.size)
-    if only is not None and only.type is not None and is_key_of_parts(only.type):
-        low.store(only, pointer, layout.key)
-        return pointer
-    offset = 0
-    for part, kind in zip(node.key, kinds, strict=True):
-        low.store(part, low.emit.offset(pointer, offset), kind)
-        offset += stored_size(kind)
-    return pointer
-
-
 def lookup(low: Lowering, number: int, key: str) -> str:
     """bpf_map_lookup_elem(): a pointer, perhaps null."""
     return low.emit.call(Helper.MAP_LOOKUP_ELEM, low.emit.map(number), f"ptr {key}", answers="ptr")
 
 
-def _read(low: Lowering, node: ast.MapAccess, layout: MapLayout) -> str:
+def _read(low: Lowering, node: ast.MapAccess, number: int, key: str) -> str:
     """lookup() of an element that is to be read: a missing one is warned of if the options say so."""
-    pointer = lookup(low, low.layout.number(node.name), key_pointer(low, node, layout))
+    pointer = lookup(low, number, key)
     low.warn_if(low.emit.is_null(pointer), f"{node.name} has no such key")
     return pointer
 
@@ -137,24 +118,28 @@ def aggregate_value(low: Lowering, number: int, key: str, kind: Aggregation) -> 
 def _value(low: Lowering, node: ast.MapAccess) -> str:
     emit = low.emit
     number, layout = _map(low, node)
-    if isinstance(layout.value, Aggregation):
-        with low.temporaries():
-            if layout.key is None:
-                key = low.temporary(8)
-                emit.store("0", key)
-            else:
-                key = key_pointer(low, node, layout)
-            return aggregate_value(low, number, key, layout.value)
+    kind = layout.value
     if layout.key is None:
-        return emit.load(emit.map_value(number))
+        if not isinstance(kind, Aggregation):
+            return emit.load(emit.map_value(number))
+        with low.temporaries():
+            only = low.temporary(8)
+            emit.store("0", only)
+            return aggregate_value(low, number, only, kind)
+
+    def read(number: int, key: str) -> str:
+        if isinstance(kind, Aggregation):
+            return aggregate_value(low, number, key, kind)
+        pointer = _read(low, node, number, key)
+        begun, found, end = emit.block_name, emit.label(), emit.label()
+        emit.branch_if(emit.is_null(pointer), end, found)
+        emit.block(found)
+        value = emit.load(pointer)
+        emit.block(end)
+        return emit.phi("i64", ("0", begun), (value, found))
+
     with low.temporaries():
-        pointer = _read(low, node, layout)
-    begun, found, end = emit.block_name, emit.label(), emit.label()
-    emit.branch_if(emit.is_null(pointer), end, found)
-    emit.block(found)
-    value = emit.load(pointer)
-    emit.block(end)
-    return emit.phi("i64", ("0", begun), (value, found))
+        return at_key(low, node, read)
 
 
 def _store(low: Lowering, node: ast.MapAccess, destination: str) -> None:
@@ -165,9 +150,14 @@ def _store(low: Lowering, node: ast.MapAccess, destination: str) -> None:
     if layout.key is None:
         low.copy(destination, emit.map_value(number), size)
         return
+
+    def read(number: int, key: str) -> str:
+        pointer = _read(low, node, number, key)
+        when_found(low, pointer, lambda: low.copy(destination, pointer, size), lambda: low.zero(destination, size))
+        return ""
+
     with low.temporaries():
-        pointer = _read(low, node, layout)
-    when_found(low, pointer, lambda: low.copy(destination, pointer, size), lambda: low.zero(destination, size))
+        at_key(low, node, read)
 
 
 def count_lost(low: Lowering, cell: int | str, number: int | None = None) -> None:
@@ -215,26 +205,39 @@ def _failed_with(low: Lowering, result: str, error: int) -> str:
     return low.emit.value(f"icmp eq i32 {low.emit.value(f'trunc i64 {result} to i32')}, {-error}")
 
 
-def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None]) -> None:
-    """``@x[key] = value``; ``fill`` writes the value's stored form to a pointer."""
+def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None], *, at_once: bool = False) -> None:
+    """``@x[key] = value``; ``fill`` writes the value's stored form to a pointer.
+
+    ``at_once``: it does so in one step that does not depend on what the map holds.
+    """
     emit = low.emit
     number, layout = _map(low, node)
     assert layout.value is not None
     size = stored_size(layout.value)
+
+    def replace(number: int, key: str) -> str:
+        if low.options.assign_in_place and layout.type == HASH:
+            # bpf_map_update_elem() replaces the element, which takes several times as long.
+            there = lookup(low, number, key)
+            when_found(low, there, lambda: low.copy(there, value, size), lambda: update(low, number, key, value))
+        else:
+            update(low, number, key, value)
+        return ""
+
     with low.temporaries():
+        if layout.key is None and at_once:
+            pointer = emit.map_value(number)
+            fill(pointer)
+            emit.store("1", emit.offset(pointer, size))
+            return
         value = low.temporary(size)
         fill(value)
         if layout.key is None:
             pointer = emit.map_value(number)
             low.copy(pointer, value, size)
             emit.store("1", emit.offset(pointer, size))
-        elif low.options.assign_in_place and layout.type == HASH:
-            key = key_pointer(low, node, layout)
-            # bpf_map_update_elem() replaces the element, which takes several times as long.
-            there = lookup(low, number, key)
-            when_found(low, there, lambda: low.copy(there, value, size), lambda: update(low, number, key, value))
         else:
-            update(low, number, key_pointer(low, node, layout), value)
+            at_key(low, node, replace)
 
 
 def step(low: Lowering, node: ast.MapAccess, delta: int, *, postfix: bool, used: bool) -> str:
@@ -246,8 +249,8 @@ def step(low: Lowering, node: ast.MapAccess, delta: int, *, postfix: bool, used:
         before = _add(low, pointer, delta, fetch=used)
         emit.store("1", emit.offset(pointer, 8))
         return before if postfix else emit.op("add", before, str(delta))
-    with low.temporaries():
-        key = key_pointer(low, node, layout)
+
+    def add(number: int, key: str) -> str:
         there = lookup(low, number, key)
         begun = emit.block_name
         found, missing, end = emit.label(), emit.label(), emit.label()
@@ -263,7 +266,10 @@ def step(low: Lowering, node: ast.MapAccess, delta: int, *, postfix: bool, used:
         emit.block(found)
         before = _add(low, emit.phi("ptr", (there, begun), (made, came_from)), delta, fetch=used)
         emit.block(end)
-        before = emit.phi("i64", (before, found), ("0", came_from))
+        return emit.phi("i64", (before, found), ("0", came_from))
+
+    with low.temporaries():
+        before = at_key(low, node, add)
     return before if postfix else emit.op("add", before, str(delta))
 
 
@@ -285,13 +291,16 @@ def delete(low: Lowering, node: ast.MapAccess) -> str:
     """``delete(@x[key])``: i64 1 when there was such an element; of a map without a key, always."""
     emit = low.emit
     number, layout = _map(low, node)
+
+    def remove(number: int, key: str) -> str:
+        result = emit.call(Helper.MAP_DELETE_ELEM, emit.map(number), f"ptr {key}")
+        there = emit.value(f"icmp eq i64 {emit.op('and', result, str(0xFFFFFFFF))}, 0")
+        low.warn_if(emit.value(f"xor i1 {there}, true"), f"{node.name} has no such key")
+        return emit.value(f"zext i1 {there} to i64")
+
     with low.temporaries():
         if layout.key is not None:
-            key = key_pointer(low, node, layout)
-            result = emit.call(Helper.MAP_DELETE_ELEM, emit.map(number), f"ptr {key}")
-            there = emit.value(f"icmp eq i64 {emit.op('and', result, str(0xFFFFFFFF))}, 0")
-            low.warn_if(emit.value(f"xor i1 {there}, true"), f"{node.name} has no such key")
-            return emit.value(f"zext i1 {there} to i64")
+            return at_key(low, node, remove)
         if layout.type == ARRAY:
             low.zero(emit.map_value(number), layout.value_size)
         else:
@@ -304,9 +313,9 @@ def delete(low: Lowering, node: ast.MapAccess) -> str:
 def find(low: Lowering, node: ast.MapAccess, take: Callable[[str], None]) -> str:
     """``find(@x, key, $v)``: i64 1 after calling ``take`` with a pointer to the value, 0 for a missing key."""
     emit = low.emit
-    number, layout = _map(low, node)
-    with low.temporaries():
-        key = key_pointer(low, node, layout)
+    _, layout = _map(low, node)
+
+    def look(number: int, key: str) -> str:
         pointer = lookup(low, number, key)
         begun, found, end = emit.block_name, emit.label(), emit.label()
         emit.branch_if(emit.is_null(pointer), end, found)
@@ -321,14 +330,19 @@ def find(low: Lowering, node: ast.MapAccess, take: Callable[[str], None]) -> str
         emit.block(end)
         return emit.phi("i64", ("0", begun), ("1", came_from))
 
+    with low.temporaries():
+        return at_key(low, node, look)
+
 
 def contains(low: Lowering, node: ast.MapAccess) -> str:
     """``has_key(@x, key)``: i64 0 or 1."""
     emit = low.emit
-    number, layout = _map(low, node)
+
+    def look(number: int, key: str) -> str:
+        return emit.value(f"select i1 {emit.is_null(lookup(low, number, key))}, i64 0, i64 1")
+
     with low.temporaries():
-        pointer = lookup(low, number, key_pointer(low, node, layout))
-        return emit.value(f"select i1 {emit.is_null(pointer)}, i64 0, i64 1")
+        return at_key(low, node, look)
 
 
 VALUES: Mapping[type[ast.Expression], Value] = {ast.MapAccess: _value}

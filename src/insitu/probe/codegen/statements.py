@@ -9,7 +9,7 @@ from insitu.probe.aggregations import Aggregation
 from insitu.probe.codegen import maps
 from insitu.probe.codegen.aggregations import update
 from insitu.probe.codegen.lowering import Local, Lowered, Lowering, Place, PlaceOf, Value
-from insitu.probe.types import VOID, is_scalar
+from insitu.probe.types import VOID, String, is_scalar
 
 __all__ = ["PLACES", "STATEMENTS", "VALUES"]
 
@@ -42,7 +42,12 @@ def _assign_map(low: Lowering, node: ast.Assign, target: ast.MapAccess) -> None:
         update(low, target, counted, target.type)
         return
     value = _compound(node) if node.operator else node.value
-    maps.assign(low, target, lambda pointer: low.store(value, pointer, target.type))
+    at_once = isinstance(value, ast.Call) and isinstance(value.type, String) and not _reads(value, target.name)
+    maps.assign(low, target, lambda pointer: low.store(value, pointer, target.type), at_once=at_once)
+
+
+def _reads(node: ast.Expression, name: str) -> bool:
+    return any(isinstance(each, ast.MapAccess) and each.name == name for each in ast.walk(node))
 
 
 def _assign_variable(low: Lowering, target: ast.Variable, value: ast.Expression) -> None:

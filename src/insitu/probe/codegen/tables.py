@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from insitu.probe.builtins.strings import text_place
 from insitu.probe.builtins.tables import FUNCTIONS, VARIABLES
 from insitu.probe.codegen import arithmetic, branches, loops, maps, memory, point_names, statements
 from insitu.probe.codegen.lowering import Rules
@@ -19,4 +20,5 @@ RULES = Rules(
     warn,
     point_names.store_point_name,
     point_names.write_point_name,
+    text_place,
 )

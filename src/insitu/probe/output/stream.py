@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from msgspec.structs import replace
@@ -51,6 +52,17 @@ class Output:
         self.skipped = 0
         """How many calls that may take long were left undone, since somebody had asked to stop."""
         self._deadline_s = 0.0
+        self._silent = False
+
+    @contextlib.contextmanager
+    def silence(self) -> Iterator[None]:
+        """Print nothing meanwhile; what else records ask for is done."""
+        self.flush()
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
 
     def discard(self) -> None:
         """Print nothing more: nobody reads it."""
@@ -111,6 +123,8 @@ class Output:
 
     def write(self, text: str) -> None:
         """Append text; it reaches the stream in large pieces, at flush() at the latest."""
+        if self._silent:
+            return
         self._pending.append(text)
         self._pending_bytes += len(text)
         if self._pending_bytes > _FLUSH_BYTES:
@@ -159,6 +173,8 @@ class Output:
 
     def complaint(self, kind: str, where: str, text: str) -> None:
         """What errorf() or warnf() (``kind``) says, and its FILE:LINE:COLUMNS in the script."""
+        if self._silent:
+            return
         self.flush()
         label = "ERROR" if kind == "errorf" else "WARNING"
         print(f"{where}: {label}: {text}", file=sys.stderr, flush=True)

@@ -70,6 +70,7 @@ def _config(unit: Unit) -> None:
         raise ScriptError(str(error), unit.source, Span(at, at + 6)) from None
     options.one_process = context.one_process
     context.max_probes = options.max_probes
+    context.trials = options.trials
     context.missing_probes = options.missing_probes
     context.unsafe = options.unsafe
 

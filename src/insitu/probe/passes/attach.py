@@ -53,6 +53,9 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
     warnings: list[str] = []
     number = count = 0
     for probe in program.probes:
+        probe.attach_points = [text for text in probe.attach_points if not _is_left_out(text, context)]
+        if not probe.attach_points:
+            continue
         nodes = ast.walk([probe.predicate, probe.body])
         uses = {node.name for node in nodes if isinstance(node, ast.Identifier | ast.Call)}
         found, missing = _found_and_missing(probe, source, context)
@@ -103,9 +106,20 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
             f"can't attach to {count} probes because it exceeds the current limit of {context.max_probes} probes",
             remedy="raise the limit by BPFTRACE_MAX_PROBES or max_probes in the script's config",
         )
+    if context.trials and not any(clause.points[0].kind == context.trials for clause in clauses):
+        raise InsituError(f"the script has no {context.trials} probes", status=2)
+    if not clauses and program.probes and not context.probe_filter:
+        raise InsituError(
+            "the script has test and bench probes only", remedy="run it with --test or --bench", status=2
+        )
     if not clauses and context.probe_filter:
         raise InsituError(f"--probe-filter {context.probe_filter} leaves no probe", status=2)
     return clauses, warnings
+
+
+def _is_left_out(text: ast.AttachText, context: Context) -> bool:
+    kind = _kind(text.parts[0])
+    return kind in PROVIDERS and PROVIDERS[kind].traits.on_request and kind != context.trials
 
 
 def _found_and_missing(

@@ -16,10 +16,6 @@ from insitu.probe.source import ScriptError, Source
 
 __all__ = ["NAMES", "expand_library"]
 
-_SYMBOL_OF_CPU = """(uint64 *)(cpu_number < ncpus
-    ? kptr(kaddr(symbol) + *(uint64 *)kptr(kaddr("__per_cpu_offset") + 8 * (uint64)(cpu_number)))
-    : kptr(0))"""
-
 # (name, number of arguments) -> parameters and expression.
 _LIBRARY: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
     ("ppid", 0): ((), "curtask->real_parent->tgid"),
@@ -36,8 +32,6 @@ _LIBRARY: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
         ("pointer", "container", "member"),
         "(container *)((int8 *)(pointer) - offsetof(container, member))",
     ),
-    ("percpu_kaddr", 1): (("symbol",), _SYMBOL_OF_CPU.replace("cpu_number", "cpu")),
-    ("percpu_kaddr", 2): (("symbol", "cpu_number"), _SYMBOL_OF_CPU),
 }
 NAMES = frozenset(name for name, _ in _LIBRARY)
 """What is written in the language itself, as a variable or a function."""

@@ -14,7 +14,7 @@ __all__ = ["PROVIDERS"]
 
 # Module -> the names of its kinds and their aliases. Each module's PROVIDERS holds one provider for each kind.
 _MODULES = {
-    "begin_end": ("begin", "BEGIN", "end", "END", "self"),
+    "begin_end": ("begin", "BEGIN", "end", "END", "self", "test", "bench"),
     "kprobe": ("kprobe", "k", "kretprobe", "kr"),
     "fentry": ("fentry", "f", "kfunc", "fexit", "fr", "kretfunc"),
     "tracepoint": ("tracepoint", "t"),

@@ -103,6 +103,7 @@ class Traits(Struct, frozen=True):
     ``of_process``: it fires in a process. Where probes are restricted to one process, its programs test for it: the
     kernel cannot restrict some kinds, and restricts others to the process and its children.
     ``run_by_us``: the runtime runs its programs itself, in its own process.
+    ``on_request``: it is left out unless the command line asks for its kind.
     ``finite``: it fires a known number of times, and then the script may end.
     ``returning``: it fires when a function returns: registers no longer hold the arguments.
     ``numbered``: what arg0, arg1 ... are: "registers", "slots" of the context, "operands" (Provider.arguments), or
@@ -115,6 +116,7 @@ class Traits(Struct, frozen=True):
     in_binary: bool = False
     of_process: bool = False
     run_by_us: bool = False
+    on_request: bool = False
     finite: bool = False
     returning: bool = False
     numbered: str = ""
@@ -201,7 +203,8 @@ class Context(Struct, dict=True):
     ``pid`` restricts probes to one process. ``runs_command`` says that a command will be run, and ``child_pid`` is
     its process once there is one: probes are restricted to it, unless they are to see the ``whole_system``, and
     addresses are watched in it. ``max_probes`` bounds a script's attach points (BPFTRACE_MAX_PROBES);
-    ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES); ``unsafe``
+    ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES); ``trials`` is
+    the kind of probes on request that are run (test, bench); ``unsafe``
     allows those that may harm (--unsafe). ``probe_filter`` is a regular expression that their names must match, and
     ``traceable_functions`` a file to read instead of tracefs's available_filter_functions.
     """
@@ -211,6 +214,7 @@ class Context(Struct, dict=True):
     whole_system: bool = False
     child_pid: int = 0
     max_probes: int = 1024
+    trials: str = ""
     missing_probes: str = ""
     unsafe: bool = False
     probe_filter: str = ""

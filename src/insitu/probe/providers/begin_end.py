@@ -1,4 +1,4 @@
-"""begin, end and self:signal:NAME: probes that the runtime sets off itself, by running their program once."""
+"""begin, end, self:signal:NAME, test and bench: probes that the runtime sets off itself, by running their program."""
 
 from __future__ import annotations
 
@@ -124,4 +124,17 @@ class Signal(Own):
         return [AttachPoint("self", f"self:signal:{each}", function=each) for each in names]
 
 
-PROVIDERS = (Own("begin", "BEGIN"), Own("end", "END"), Signal("self"))
+class Trial(Own):
+    """test:NAME and bench:NAME, which are run if they are asked for."""
+
+    traits = Traits(run_by_us=True, finite=True, on_request=True)
+
+    def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        (name,) = parts(spec, f"{spec.kind}:NAME", 1, 1)
+        return [AttachPoint(spec.kind, f"{spec.kind}:{name}", function=name)]
+
+    def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
+        return []
+
+
+PROVIDERS = (Own("begin", "BEGIN"), Own("end", "END"), Signal("self"), Trial("test"), Trial("bench"))

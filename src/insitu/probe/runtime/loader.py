@@ -25,6 +25,7 @@ from insitu.probe.layout import HASH, PER_CPU, PERCPU_HASH, PROG_ARRAY, RINGBUF,
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable, Traits
 from insitu.probe.providers.support.detach import close_together
+from insitu.probe.runtime.split_map import SplitMap
 from insitu.probe.source import ScriptError, Source, Span
 
 __all__ = ["Loaded", "LoadedProgram", "load"]
@@ -237,6 +238,8 @@ class _Preallocation:
 def _make_maps(loaded: Loaded) -> None:
     preallocation = _Preallocation()
     for number, layout in enumerate(loaded.compiled.layout.maps):
+        if number in loaded.maps:  # made together with another
+            continue
         name = layout.name.lstrip("@") or "map"
         if layout.type == RINGBUF:
             loaded.rings[number] = RingBuffer(layout.max_entries, name=name)
@@ -249,6 +252,11 @@ def _make_maps(loaded: Loaded) -> None:
         flags = layout.flags
         flags |= NO_PREALLOC if hashed and not preallocation.takes(bytes_needed) else 0
         loaded.maps[number] = _made(layout, name, flags)
+        if layout.short_keys >= 0:
+            assert layout.key is not None
+            short = _made(loaded.compiled.layout.maps[layout.short_keys], name, flags)
+            loaded.maps[layout.short_keys] = short
+            loaded.maps[number] = SplitMap(loaded.maps[number], short, layout.key)
         if layout.name.startswith("names: "):
             points = [point for program in loaded.compiled.programs for point in program.points]
             _fill_point_names(loaded.maps[number], layout, points)

@@ -189,6 +189,7 @@ class Runtime:
         for reader in self._readers:
             reader.handle()
         output.flush()
+        self.symbols.open_files()
         if asked is not None and output.exit_status is None:
             output.exit_status = asked
         if output.exit_status is not None or (over and not self.has_more):
@@ -200,6 +201,13 @@ class Runtime:
             return None
         (word,) = struct.unpack("<Q", self._exit_map.lookup(bytes(4)) or bytes(8))
         return word & 0xFF if word & EXIT_ASKED else None
+
+    def take_exit(self) -> int:
+        """The status that a program gave exit() since this was last asked; 0 for none."""
+        asked = self._exit_asked() or 0
+        if self._exit_map is not None:
+            self._exit_map.update(bytes(4), bytes(8))
+        return asked
 
     def finish(self, output: Output) -> None:
         """Silence the probes, run those named end, detach, and handle what is still in the rings.
@@ -225,6 +233,7 @@ class Runtime:
         self._handle_all()
         self._take()
         self._handle_all()
+        self.symbols.open_files()
 
     def _handle_all(self) -> None:
         for reader in self._readers:

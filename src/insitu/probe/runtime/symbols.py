@@ -33,6 +33,7 @@ class Symbols:
         self._stack_maps = stack_maps
         self._demangles = demangles
         self._shows_lines = lines
+        self._to_open: list[Module] = []
         self._sources: dict[tuple[str, str, int], tuple[Frame, ...]] = {}
 
     @cached_property
@@ -49,8 +50,15 @@ class Symbols:
         return Symbolizer(inlines=self._shows_lines, demangles=self._demangles)
 
     def _open(self, pid: int, module: Module) -> None:
-        """Open a file that a process has mapped at once: it may be gone when the process is."""
-        self._symbolizer.open_module(module)
+        self._to_open.append(module)
+
+    def open_files(self) -> None:
+        """Open the files that processes have newly mapped, which may be gone when the processes are.
+
+        Apart from hearing of them, so that what there is to print need not wait for it.
+        """
+        while self._to_open:
+            self._symbolizer.open_module(self._to_open.pop())
 
     def kernel(self, address: int) -> tuple[str, int] | None:
         """Symbol and offset of a kernel address."""

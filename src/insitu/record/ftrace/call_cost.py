@@ -24,6 +24,7 @@ from insitu.convert.trace_calls import GraphDecoder
 from insitu.convert.trace_pages import decode_pages, page_layout
 from insitu.files import write_whole
 from insitu.kernel import procfs
+from insitu.kernel.trace_instance import trace_page_bytes
 from insitu.symbols.frame import Frame
 
 if TYPE_CHECKING:
@@ -68,12 +69,12 @@ def _measured(tracefs: Tracefs, instance: TraceInstance) -> tuple[int, int]:
         poll = select.poll()
         for fd in fds:
             poll.register(fd, select.POLLIN)
-        instance.set("set_ftrace_pid", str(threading.get_native_id()), restore="")
+        instance.write("set_ftrace_pid", str(threading.get_native_id()))
         alone, _ = _durations(tracefs, instance, poll, _OUTER)
         both, inner = _durations(tracefs, instance, poll, f"{_OUTER} {_INNER}")
-        instance.write("set_ftrace_pid", "")
-        instance.write("set_ftrace_filter", "")
     finally:
+        for path in ("set_ftrace_pid", "set_ftrace_filter"):  # neither may restrict what is recorded then
+            instance.write(path, "")
         for fd in fds:
             os.close(fd)
     if not (len(alone) and len(both) and len(inner)):
@@ -85,9 +86,9 @@ def _measured(tracefs: Tracefs, instance: TraceInstance) -> tuple[int, int]:
 
 def _durations(tracefs: Tracefs, instance: TraceInstance, poll: select.poll, functions: str) -> tuple[I64, I64]:
     """How long calls of poll took, and calls of what it called, if that was traced too."""
-    instance.set("set_ftrace_filter", functions, restore="")
-    instance.set("current_tracer", "function_graph", restore="nop")
-    size = os.sysconf("SC_PAGE_SIZE")
+    instance.write("set_ftrace_filter", functions)
+    instance.write("current_tracer", "function_graph")
+    size = trace_page_bytes(instance.read)
     try:
         instance.write("tracing_on", "1")
         for _ in range(_TIMES):

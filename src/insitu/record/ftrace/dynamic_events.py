@@ -22,8 +22,9 @@ from itertools import chain, count
 from typing import Final, NamedTuple
 
 from insitu.errors import InsituError, nearest
-from insitu.kernel.trace_instance import owner_name
 from insitu.kernel.tracefs import Tracefs
+from insitu.kernel.tracefs_leftovers import leave_nothing
+from insitu.kernel.tracefs_owner import owner_name
 from insitu.record.ftrace.event_fields import field_kind, find_field
 from insitu.record.ftrace.tracepoints import last_error
 from insitu.record.ftrace.user_code import Place, UserCode, kernel_code
@@ -224,6 +225,7 @@ class DynamicEvents:
         self._made: list[Definition] = []
 
     def __enter__(self) -> DynamicEvents:
+        leave_nothing()
         for each in self._wanted:
             try:
                 self._tracefs.append("dynamic_events", each.text)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
-from insitu.errors import nearest
+from insitu.errors import InsituError, nearest
 from insitu.kernel.tracefs import EventFormat, Field
 from insitu.probe.source import ScriptError, Source, Span
 
-__all__ = ["FieldKind", "declared", "event_named", "field_kind", "find_field", "unknown_field"]
+__all__ = ["FieldKind", "declared", "event_at", "field_kind", "find_field", "unknown_field"]
 
 FieldKind = Literal["text", "pointer to text", "number", "cpu", "cpu mask", "array"]
 
@@ -63,12 +63,14 @@ def unknown_field(event: EventFormat, name: str, source: Source, span: Span) -> 
     )
 
 
-def event_named(text: str, source: Source, span: Span) -> tuple[str, str]:
-    """The category and name of ``SYS:EVENT`` (``SYS.EVENT`` in actions). :raises ScriptError: for anything else."""
-    category, colon, name = text.replace(".", ":", 1).partition(":")
-    if not (colon and category and name):
-        raise ScriptError(f"{text!r} is not an event", source, span, remedy="an event is CATEGORY:NAME")
-    return category, name
+def event_at(
+    events: Callable[[str, str], EventFormat], category: str, name: str, source: Source, span: Span
+) -> EventFormat:
+    """The format of another event, which is named at ``span``. :raises ScriptError: if there is none."""
+    try:
+        return events(category, name)
+    except InsituError as error:
+        raise ScriptError(error.message, source, span, remedy=error.remedy) from None
 
 
 def _all(event: EventFormat) -> Iterator[Field]:

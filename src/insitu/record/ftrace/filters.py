@@ -24,9 +24,7 @@ _MOST_TEXT: Final = 255  # MAX_FILTER_STR_VAL, with its end
 _MOST_DIGITS: Final = 23  # of num_buf in parse_pred()
 _MOST_NESTED: Final = 200
 
-_TOKEN: Final = re.compile(
-    r"\s*(?:(?P<name>[A-Za-z_]\w*)(?P<modifier>\.\w+)?|(?P<mark>&&|\|\||!=|==|<=|>=|[()!<>&~]))", re.ASCII
-)
+_FIELD: Final = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)(?P<modifier>\.\w+)?", re.ASCII)
 _OPERATORS: Final = ("==", "!=", "<", "<=", ">", ">=", "&", "~")
 _NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
 _WORD: Final = re.compile(r"-?[0-9A-Za-z_]+", re.ASCII)
@@ -170,8 +168,8 @@ class _Parser:
         return Negated(tree) if negated else tree
 
     def _comparison(self) -> Comparison:
-        found = _TOKEN.match(self._text, self._at)
-        if not found or not found["name"]:
+        found = _FIELD.match(self._text, self._at)
+        if not found:
             begin = self._skip_blanks()
             raise self._error("expected a field's name here", begin, remedy=self._example())
         span = Span(found.start("name"), found.end("name"))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError, nearest
-from insitu.kernel.trace_instance import TraceInstance
+from insitu.kernel.trace_instance import GRAPH_LISTS, Shared, TraceInstance
 from insitu.record.ftrace.call_cost import call_cost_ns
 from insitu.record.sources.trace_pages import restrict_to
 
@@ -50,7 +50,7 @@ class _Functions:
     """What both tracers share: the tracer's presence, and lists of functions."""
 
     tracer = ""
-    needs_top = False
+    shares: Shared = "nothing"
 
     def __init__(self, tracefs: Tracefs, *chosen: Sequence[str]) -> None:
         """Raises InsituError for a pattern that fits no function."""
@@ -76,13 +76,13 @@ class _Functions:
             names = self._names[pattern]
             words += names if len(names) <= _FEW_NAMES or _MODULE in pattern else [pattern]
         if words:
-            instance.set(path, " ".join(words), restore="")
-            if "all functions enabled" in instance.read(path):
+            instance.write(path, " ".join(words))
+            if not instance.list_text(path):
                 raise InsituError(f"the kernel has not taken {' '.join(patterns)} into {path}")
 
     def _start(self, instance: TraceInstance) -> None:
         try:
-            instance.set("current_tracer", self.tracer, restore="nop")
+            instance.write("current_tracer", self.tracer)
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise InsituError(f"the tracer {self.tracer} is in use elsewhere", remedy="end it first") from None
@@ -120,8 +120,13 @@ class GraphTracing(_Functions):
         self._depth = depth
         self._tracefs = tracefs if calibrates else None
         self.cost_ns = (0, 0)
-        # The lists of functions to start from, and the depth, are one for the whole machine (Linux 6.12).
-        self.needs_top = bool(patterns or excluded or depth) or not _in_instances(tracefs, self.tracer)
+        # Since Linux 6.12 or so instances have the tracer, but not the lists of functions to start from.
+        in_instances, has_lists = _of_instances(tracefs, self.tracer)
+        self._needs_no_lists = in_instances and not has_lists and not (patterns or excluded or depth)
+        if not in_instances:
+            self.shares = "everything"
+        elif not has_lists and not self._needs_no_lists:
+            self.shares = "lists"
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -135,6 +140,8 @@ class GraphTracing(_Functions):
 
     def set_up(self, instance: TraceInstance, target: Target) -> None:
         """Switch the tracer on. Raises InsituError, OSError."""
+        if self._needs_no_lists:
+            instance.uses_no_lists()
         if self._tracefs is not None:
             self.cost_ns = call_cost_ns(self._tracefs, instance)
         restrict_to(instance, target, functions=True)
@@ -142,7 +149,7 @@ class GraphTracing(_Functions):
         self._choose(instance, "set_graph_notrace", self._excluded)
         self._choose(instance, "set_ftrace_filter", self._only)
         if self._depth:
-            instance.set("max_graph_depth", str(self._depth))
+            instance.write("max_graph_depth", str(self._depth))
         self._start(instance)
 
 
@@ -171,14 +178,15 @@ class FunctionTracing(_Functions):
         self._choose(instance, "set_ftrace_filter", self._patterns)
         self._choose(instance, "set_ftrace_notrace", self._excluded)
         if self._stack:
-            instance.set("options/func_stack_trace", "1")
+            instance.write("options/func_stack_trace", "1")
         self._start(instance)
 
 
-def _in_instances(tracefs: Tracefs, tracer: str) -> bool:
-    """Whether instances have the tracer: function_graph since Linux 6.12 or so."""
+def _of_instances(tracefs: Tracefs, tracer: str) -> tuple[bool, bool]:
+    """Whether instances have the tracer, and the lists of functions that it starts from."""
     with contextlib.closing(TraceInstance.create(tracefs)) as instance:
         try:
-            return tracer in instance.read("available_tracers").split()
+            found = tracer in instance.read("available_tracers").split()
+            return found, all(map(instance.exists, GRAPH_LISTS))
         except OSError as error:
             raise InsituError(f"cannot read available_tracers: {os.strerror(error.errno or 0)}") from None

@@ -11,7 +11,7 @@ from msgspec import Struct
 from insitu.errors import InsituError, nearest
 from insitu.kernel.tracefs import EventFormat
 from insitu.probe.source import ScriptError, Source, Span
-from insitu.record.ftrace.event_fields import find_field, unknown_field
+from insitu.record.ftrace.event_fields import event_at, find_field, unknown_field
 from insitu.record.ftrace.hist_fields import MOST_KEYS, MOST_VALUES, HistField, hist_field
 
 __all__ = ["HistTrigger", "hist_trigger"]
@@ -36,7 +36,6 @@ class HistTrigger(Struct, frozen=True):
 
     text: str
     keys: tuple[HistField, ...]
-    values: tuple[HistField, ...]
     variables: tuple[str, ...]
     actions: tuple[str, ...]
 
@@ -85,7 +84,7 @@ class _Parser:
             text = self._text(part)
             self._sort(part) if text.startswith("sort=") else self._action(part)
         text = ":".join(["hist", *self._parts])
-        return HistTrigger(text, tuple(self._keys), tuple(self._values), tuple(self._variables), tuple(self._actions))
+        return HistTrigger(text, tuple(self._keys), tuple(self._variables), tuple(self._actions))
 
     def _part(self, part: Span, text: str) -> None:
         name, is_set, value = text.partition("=")
@@ -214,12 +213,9 @@ class _Parser:
 
     def _other_event(self, span: Span) -> EventFormat:
         category, dot, name = self._text(span).replace(":", ".").partition(".")
-        try:
-            if not dot:
-                raise InsituError(f"{self._text(span)!r} is not CATEGORY.EVENT")
-            return self._events(category, name)
-        except InsituError as error:
-            raise self._error(error.message, span, error.remedy) from None
+        if not dot:
+            raise self._error(f"{self._text(span)!r} is not CATEGORY.EVENT", span)
+        return event_at(self._events, category, name, self._source, span)
 
     def _field(self, span: Span, event: EventFormat) -> None:
         if find_field(event, self._text(span)) is None and self._text(span) not in ("common_timestamp", "common_cpu"):

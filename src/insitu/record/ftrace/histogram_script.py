@@ -9,6 +9,7 @@ from insitu.errors import InsituError
 from insitu.kernel.tracefs import Field
 from insitu.record.ftrace.event_fields import field_kind
 from insitu.record.ftrace.filters import Comparison, Joined, Negated, Tree
+from insitu.record.ftrace.followed_threads import FOLLOWED_THREADS
 from insitu.record.ftrace.hist_fields import HistField
 from insitu.record.ftrace.histograms import Histogram, HistogramRequest, Key, Row
 from insitu.syscalls.native import syscall_name
@@ -38,8 +39,8 @@ _LOG2: Final = (
 )
 
 
-def histogram_script(request: HistogramRequest, pids: Sequence[int] = ()) -> str:
-    """The program's text. ``pids``: only in these processes, and those that they start.
+def histogram_script(request: HistogramRequest, *, follows: bool = False) -> str:
+    """The program's text. ``follows``: only in the threads of its map ``@target``, and those that they start.
 
     :raises InsituError: for a filter beyond the language.
     """
@@ -59,16 +60,14 @@ def histogram_script(request: HistogramRequest, pids: Sequence[int] = ()) -> str
             value = "comm, tid"
         keys.append(value)
     where = [predicate(request.where.tree)] if request.where else []
-    followed = ""
-    if pids:
-        ours = "(" + " || ".join(f"pid == {pid}" for pid in pids) + " || @of[(uint32)pid])"
-        where.append(ours)
-        followed = f"tracepoint:sched:sched_process_fork /{ours}/ {{ @of[(uint32)args.child_pid] = 1; }}\n"
+    if follows:
+        where.insert(0, "@target[tid]")
     by = ", ".join(keys)
     sums = [f"@v{number}[{by}] = sum({_value(each.name, each.field)});" for number, each in enumerate(request.values)]
     lines = [*before, f"@hits[{by}] = count();", *sums]
     return (
-        f"config = {{ max_map_keys = {request.entries}; print_maps_on_exit = false }}\n{followed}"
+        f"config = {{ max_map_keys = {request.entries}; print_maps_on_exit = false }}\n"
+        f"{FOLLOWED_THREADS if follows else ''}"
         f"tracepoint:{request.event.name} {'/' + ' && '.join(where) + '/ ' if where else ''}{{\n  "
         + "\n  ".join(lines)
         + "\n}\n"

@@ -14,7 +14,16 @@ from insitu.probe.source import ScriptError, Source, Span
 from insitu.record.ftrace.filters import Filter, parse_filter
 from insitu.record.ftrace.hist_fields import MOST_KEYS, MOST_VALUES, HistField, hist_field
 
-__all__ = ["MOST_ENTRIES", "Histogram", "HistogramRequest", "Row", "histogram_request", "parse_hist", "trigger_text"]
+__all__ = [
+    "MOST_ENTRIES",
+    "Histogram",
+    "HistogramRequest",
+    "Row",
+    "added_since",
+    "histogram_request",
+    "parse_hist",
+    "trigger_text",
+]
 
 MOST_ENTRIES: Final = 1 << 17  # TRACING_MAP_BITS_MAX
 _LEAST_ENTRIES: Final = 1 << 7
@@ -116,6 +125,21 @@ def parse_hist(text: str, request: HistogramRequest) -> Histogram:
         rows.append(Row(keys, hits, sums))
     missing = max(0, totals["Entries"] - len(rows))
     return Histogram(request, _added_up(rows), totals["Hits"], totals["Dropped"], missing)
+
+
+def added_since(before: Histogram | None, now: Histogram) -> Histogram:
+    """What has been counted between two readings of a histogram; ``before`` None: since it began."""
+    if before is None:
+        return now
+    known = {row.keys: row for row in before.rows}
+    none = Row((), 0, (0,) * len(now.request.values))
+    rows = []
+    for row in now.rows:
+        old = known.get(row.keys, none)
+        if row.hits != old.hits:
+            sums = tuple(a - b for a, b in zip(row.values, old.values, strict=True))
+            rows.append(Row(row.keys, row.hits - old.hits, sums))
+    return Histogram(now.request, tuple(rows), now.hits - before.hits, now.dropped - before.dropped, now.damaged)
 
 
 def _added_up(rows: list[Row]) -> tuple[Row, ...]:

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 
 from insitu.errors import InsituError
-from insitu.kernel.trace_instance import owner_name
 from insitu.kernel.tracefs import EventFormat, Field, Tracefs, event_directory
+from insitu.kernel.tracefs_leftovers import leave_nothing
+from insitu.kernel.tracefs_owner import owner_name
 from insitu.probe.source import ScriptError, Source, Span
-from insitu.record.ftrace.event_fields import declared, field_kind, find_field, unknown_field
+from insitu.record.ftrace.event_fields import declared, event_at, field_kind, find_field, unknown_field
 from insitu.record.ftrace.filters import Filter, filter_at
+from insitu.record.ftrace.followed_threads import FOLLOWED_THREADS
+from insitu.record.ftrace.hist_fields import MOST_KEYS
 from insitu.record.ftrace.histogram_script import field_value, predicate
 from insitu.record.ftrace.tracepoints import write_checked
 
 if TYPE_CHECKING:
-    from insitu.kernel.trace_instance import TraceInstance
+    from insitu.kernel.trace_instance import Shared, TraceInstance
     from insitu.record.source import Target
 
 __all__ = ["LatencyRequest", "LatencyTracing", "latency_request", "latency_script"]
@@ -29,7 +32,6 @@ _FORM: Final = re.compile(
     re.ASCII,
 )
 _EXAMPLE: Final = "such as 'sched:sched_waking -> sched:sched_switch, key pid=next_pid'"
-_MOST_KEYS: Final = 3  # TRACING_MAP_KEYS_MAX
 _MOST_FIELDS: Final = 16
 # Types of synthetic events that the kernel compares by name (synth_field_size() of trace_events_synth.c).
 _SYNTHETIC_TYPES: Final = ("int", "unsigned int", "long", "unsigned long", "pid_t", "gfp_t", "bool")
@@ -71,10 +73,7 @@ def latency_request(
 
     def event(part: str) -> EventFormat:
         category, _, short = found[part].partition(":")
-        try:
-            return events(category, short)
-        except InsituError as error:
-            raise ScriptError(error.message, source, Span(*found.span(part)), remedy=error.remedy) from None
+        return event_at(events, category, short, source, Span(*found.span(part)))
 
     def condition(part: str, of: EventFormat) -> Filter | None:
         if found[part] is None:
@@ -91,8 +90,8 @@ def latency_request(
         if field_kind(one) != field_kind(other) or one.size != other.size:
             raise ScriptError(f"{declared(one)} cannot equal {declared(other)}", source, at)
         keys.append((one, other))
-    if len(keys) > _MOST_KEYS:
-        raise ScriptError(f"at most {_MOST_KEYS} keys", source, Span(*found.span("key")))
+    if len(keys) > MOST_KEYS:
+        raise ScriptError(f"at most {MOST_KEYS} keys", source, Span(*found.span("key")))
     shown = tuple(_field(source, end, word, at) for word, at in _words(found, "show"))
     made = LatencyRequest(begin, end, tuple(keys), shown, condition("begin_if", begin), condition("end_if", end))
     if len({field.name for field in made.fields}) < len(made.fields) or len(made.fields) > _MOST_FIELDS:
@@ -120,7 +119,7 @@ def _field(source: Source, event: EventFormat, name: str, span: Span) -> Field:
 class LatencyTracing:
     """By triggers: the begin's time is a variable of its key; at the end a synthetic event has the difference."""
 
-    needs_top = False
+    shares: Shared = "nothing"
     _made = 0
 
     def __init__(self, request: LatencyRequest, tracefs: Tracefs) -> None:
@@ -129,6 +128,7 @@ class LatencyTracing:
         self._request, self._tracefs = request, tracefs
         self.dropped = 0
         """Events whose key found no free entry, once ``read_results`` has been called."""
+        leave_nothing()
         self.name = f"{owner_name('_')}_{LatencyTracing._made}"
         fields = "; ".join(["u64 latency_ns", *map(_synthetic_field, request.fields)])
         try:
@@ -186,26 +186,24 @@ def _synthetic_field(field: Field) -> str:
     return f"u{8 * field.size} {field.name}"
 
 
-def latency_script(request: LatencyRequest, tids: Sequence[int] = ()) -> str:
+def latency_script(request: LatencyRequest, *, follows: bool = False) -> str:
     """A program that emits the same rows as ``request.label``.
 
-    ``tids``: only of these threads and those that they start; a key has to be a thread's id.
+    ``follows``: only of the threads in its map ``@target``, and those that they start; a key has to be a thread's id.
 
     :raises InsituError: without such a key, and for filters beyond the language.
     """
     first, second = (", ".join(field_value(pair[side]) for pair in request.keys) for side in (0, 1))
     lines = ["config = { max_map_keys = 131072; print_maps_on_exit = false }"]
     begins, ends = [], []
-    if tids:
+    if follows:
         key = next((pair for pair in request.keys if pair[1].name.endswith("pid")), None)
         if key is None:
             what = "latencies of single processes need a key that is a thread's id"
             raise InsituError(what, remedy="-a shows the latencies of the whole machine")
-        ours = f"({' || '.join(f'{{0}} == {tid}' for tid in tids)} || @of[(uint32){{0}}])"
-        fork = ours.format("args.parent_pid")
-        lines.append(f"tracepoint:sched:sched_process_fork /{fork}/ {{ @of[(uint32)args.child_pid] = 1; }}")
-        begins.append(ours.format(field_value(key[0])))
-        ends.append(ours.format(field_value(key[1])))
+        lines.append(FOLLOWED_THREADS)
+        begins.append(f"@target[(uint32){field_value(key[0])}]")
+        ends.append(f"@target[(uint32){field_value(key[1])}]")
     begins += [predicate(request.begin_if.tree)] if request.begin_if else []
     ends += [predicate(request.end_if.tree)] if request.end_if else []
     ends.append(f"@start[{second}]")

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from insitu.convert.latency_text import Measured, Section, StackFrame, measured, section, stack_frames, stacks
 from insitu.errors import InsituError
+from insitu.kernel.shared_settings import STACK_SWITCH, SharedSettings
 from insitu.kernel.trace_instance import TraceInstance
+from insitu.kernel.tracefs_leftovers import leave_nothing, remove_dead
+from insitu.kernel.tracefs_owner import owner_name
 from insitu.record.row_log import RowLog
 from insitu.session.schema import Column, Table, register
 
@@ -44,7 +47,6 @@ LATENCY: Final = register(
 )
 
 STACK: Final = "stack"
-_STACK_SWITCH: Final = "/proc/sys/kernel/stack_tracer_enabled"
 # Tracer -> the kernel's option that has it.
 TRACERS: Final = {
     "irqsoff": "CONFIG_IRQSOFF_TRACER",
@@ -94,9 +96,8 @@ class LatencySource:
         self._tracer = tracer
         self._threshold_us = threshold_us
         self._instance: TraceInstance | None = None
-        self._restore: list[tuple[str, str]] = []
+        self._shared: SharedSettings | None = None
         self._log = RowLog(LATENCY)
-        self._recorded = False
         self.result = Result(tracer)
 
     notes: Sequence[str] = ()
@@ -115,6 +116,7 @@ class LatencySource:
         if self._tracer == STACK:
             if not self._tracefs.exists("stack_max_size"):
                 raise self._missing()
+            remove_dead(self._tracefs)  # before what they have set is taken for what was there
             return
         if self._tracer not in self._tracefs.tracers():
             raise self._missing()
@@ -133,11 +135,11 @@ class LatencySource:
         """Start the tracer. Raises InsituError where the kernel refuses, as while another one uses it."""
         if directory is not None:
             self._log.open(directory)
-            self._recorded = True
         try:
             if self._instance is None:
-                self._set_top("stack_max_size", "0")
-                self._switch_stack_tracer("1")
+                shared = self._share("stack_max_size")
+                shared.set("stack_max_size", "0")
+                shared.set(STACK_SWITCH, "1")
             else:
                 self._start(self._instance)
         except OSError as error:
@@ -149,35 +151,28 @@ class LatencySource:
         if self._tracer in _OF_SECTIONS:
             # With another clock, or started later, these keep no trace of the longest section (seen on 6.1).
             instance.write("trace_clock", "local")
-            instance.set("tracing_on", "1", restore="0")
+            instance.write("tracing_on", "1")
             with contextlib.suppress(OSError):  # functions would make each section longer
-                instance.set("options/function-trace", "0")
-            if self._threshold_us:
-                self._set_top("tracing_thresh", threshold)
-        elif self._threshold_us and self._tracer == "hwlat":
-            self._set_top("tracing_thresh", threshold)
+                instance.write("options/function-trace", "0")
+        if self._threshold_us and self._tracer in (*_OF_SECTIONS, "hwlat"):
+            self._share("tracing_thresh").set("tracing_thresh", threshold)
         elif self._threshold_us:
-            self._set_top("osnoise/stop_tracing_us", threshold)
+            shared = self._share("osnoise/stop_tracing_us")
+            shared.set("osnoise/stop_tracing_us", threshold)
             if self._tracer == "timerlat":
-                self._set_top("osnoise/stop_tracing_total_us", threshold)
-                self._set_top("osnoise/print_stack", threshold)
-        instance.set("current_tracer", self._tracer, restore="nop")
+                shared.set("osnoise/stop_tracing_total_us", threshold)
+                shared.set("osnoise/print_stack", threshold)
+        instance.write("current_tracer", self._tracer)
         if self._tracer in _OF_SECTIONS:
             instance.write("tracing_max_latency", "0")
         else:
-            instance.set("tracing_on", "1", restore="0")
+            instance.write("tracing_on", "1")
 
-    def _set_top(self, path: str, text: str) -> None:
-        before = self._tracefs.read(path).strip()
-        self._tracefs.write(path, text)
-        self._restore.append((path, before))
-
-    def _switch_stack_tracer(self, value: str) -> None:
-        with open(_STACK_SWITCH, "r+", encoding="ascii") as file:  # noqa: PTH123
-            before = file.read().strip()
-            file.seek(0)
-            file.write(value)
-        self._restore.append((_STACK_SWITCH, before))
+    def _share(self, path: str) -> SharedSettings:
+        """The settings that the machine has once; the file at ``path`` is locked meanwhile."""
+        leave_nothing()
+        self._shared = SharedSettings(self._tracefs, f"{owner_name()}-latency", path)
+        return self._shared
 
     def drain(self) -> int:
         """Nothing: the kernel keeps what it has found."""
@@ -206,7 +201,7 @@ class LatencySource:
                 self.result = Result(
                     self._tracer, measured=list(measured(text)), stopped=stopped, stack=sum(stack, ())
                 )
-        if self._recorded:
+        if self._log.is_open:
             self._write_rows(end_ns)
 
     def _write_rows(self, end_ns: int) -> None:
@@ -232,12 +227,6 @@ class LatencySource:
         if self._instance is not None:
             self._instance.close()
             self._instance = None
-        for path, text in reversed(self._restore):
-            with contextlib.suppress(OSError):
-                if path == _STACK_SWITCH:
-                    with open(path, "w", encoding="ascii") as file:  # noqa: PTH123
-                        file.write(text)
-                else:
-                    self._tracefs.write(path, text)
-        self._restore.clear()
+        if self._shared is not None:
+            self._shared.restore()
         self._log.close()

@@ -18,7 +18,7 @@ from insitu.record.ftrace.triggers import Trigger, parse_trigger
 from insitu.record.sources.trace_pages import restrict_to
 
 if TYPE_CHECKING:
-    from insitu.kernel.trace_instance import TraceInstance
+    from insitu.kernel.trace_instance import Shared, TraceInstance
     from insitu.kernel.tracefs import EventFormat, Tracefs
     from insitu.record.source import Target
 
@@ -67,7 +67,7 @@ def matching_events(pattern: str, known: Sequence[str]) -> list[str]:
 class EventTracing:
     """Events with their filters, and stacks if they are wanted."""
 
-    needs_top = False
+    shares: Shared = "nothing"
 
     def __init__(
         self, tracefs: Tracefs, choices: Sequence[EventChoice], *, stack: bool = False, user_stack: bool = False
@@ -85,6 +85,8 @@ class EventTracing:
         variables: list[str] = []
         formats, cpus = event_formats(tracefs), possible_cpus()
         for name, choice in self._chosen.items():
+            if not (choice.filter or choice.triggers):
+                continue
             event = tracefs.event(*name.split(":", 1))
             if choice.filter:
                 self._filters[name] = parse_filter(choice.filter, event, cpus=cpus)
@@ -114,9 +116,9 @@ class EventTracing:
         """Switch the events on. Raises InsituError for a filter or trigger that the kernel refuses; OSError."""
         restrict_to(instance, target)
         if self._stack:
-            instance.set("options/stacktrace", "1")
+            instance.write("options/stacktrace", "1")
         if self._user_stack:
-            instance.set(_USER_STACK_ONLY_ROOT, "1")
+            instance.write(_USER_STACK_ONLY_ROOT, "1")
         for name, checked in self._filters.items():
             write_checked(
                 instance, f"{event_directory(name)}/filter", checked.text, f"-F {checked.text}", checked.newer_syntax

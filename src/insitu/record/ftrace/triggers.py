@@ -12,9 +12,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from insitu.errors import InsituError, nearest
+from insitu.errors import nearest
 from insitu.kernel.tracefs import EventFormat
 from insitu.probe.source import ScriptError, Source, Span
+from insitu.record.ftrace.event_fields import event_at
 from insitu.record.ftrace.filters import Filter, filter_at
 from insitu.record.ftrace.hist_trigger import HistTrigger, hist_trigger
 
@@ -102,8 +103,5 @@ def _event(
 ) -> tuple[str, str]:
     if len(words) < 2 or not all(words):
         raise ScriptError("expected :CATEGORY:EVENT", source, span, remedy="such as enable_event:sched:sched_switch")
-    try:
-        events(words[0], words[1])
-    except InsituError as error:
-        raise ScriptError(error.message, source, span, remedy=error.remedy) from None
+    event_at(events, words[0], words[1], source, span)
     return words[0], words[1]

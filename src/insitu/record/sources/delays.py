@@ -1,4 +1,8 @@
-"""What delays processes (taskstats), each second, as rows of the table ``delay``, and in a whole run."""
+"""What delays processes (taskstats), each second, as rows of the table ``delay``, and in a whole run.
+
+Of a command, all processes that descend from it: most of a build's are gone before anybody could ask for them, so
+that the kernel gives notice of each thread that ends.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from insitu.kernel import procfs
-from insitu.kernel.taskstats import KINDS, Delays, TaskStats
+from insitu.kernel.taskstats import KINDS, Delays, EndNotices, TaskStats
+from insitu.record.descendants import Descendants
 from insitu.record.row_log import RowLog
+from insitu.record.source import Loss
 from insitu.session.schema import Column, Table, register
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from insitu.record.source import Loss, Target
+    from insitu.record.source import Target
 
 __all__ = ["DELAY", "MEANINGS", "DelaysSource"]
 
 _NONE = Delays(0, {}, {})
+_INTERVAL_S = 1.0
 
 MEANINGS = {
     "cpu": "runnable, and another ran",
@@ -49,9 +56,8 @@ DELAY = register(
 class DelaysSource:
     """Samples the processes of a run."""
 
-    id, notes, ended, wait_s = "delays", (), False, 1.0
+    id, ended, wait_s = "delays", False, _INTERVAL_S
     options: Mapping[str, Any] = {}
-    fds: Sequence[int] = ()
 
     def __init__(self) -> None:
         self._log = RowLog(DELAY)
@@ -60,6 +66,10 @@ class DelaysSource:
         self._first: dict[int, Delays] = {}
         self._last: dict[int, Delays] = {}
         self._records = False
+        self._sampled_s = 0.0
+        self._family: Descendants | None = None  # of a command
+        self._notices: EndNotices | None = None
+        self._ended: dict[int, Delays] = {}  # the threads of a process that have ended, summed
         self.names: dict[int, str] = {}
         """The name of each process that was seen."""
 
@@ -76,7 +86,20 @@ class DelaysSource:
     def open(self, target: Target) -> None:
         """Raises InsituError where the kernel has no taskstats."""
         self._stats = TaskStats()
-        self._pids = (target.launched.pid,) if target.launched else target.pids or None
+        self._pids = target.roots or None
+        if target.launched and not target.whole_system:
+            self._family = Descendants(target.launched.pid)
+            self._notices = self._stats.end_notices()
+
+    @property
+    def fds(self) -> Sequence[int]:
+        """Those that say that threads have ended, or many were made."""
+        return [self._notices.fileno(), *self._family.fds] if self._notices and self._family else []
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """None."""
+        return ()
 
     def layout(self) -> Mapping[str, Any]:
         """As rows of DELAY."""
@@ -91,37 +114,72 @@ class DelaysSource:
             self._records = True
 
     def drain(self) -> int:
-        """Sample; returns the number of bytes recorded."""
-        self._sample()
+        """Sample, if it is time; returns the number of bytes recorded."""
+        self._take_notices()
+        if time.monotonic() - self._sampled_s >= _INTERVAL_S:
+            self._sample()
         return self._log.write() if self._records else 0
 
     def stop(self, end_ns: int) -> None:
-        """Sample once more: a command that has ended is not reaped yet."""
+        """Sample once more."""
+        self._sampled_s = 0.0
         self.drain()
 
     def losses(self) -> Sequence[Loss]:
-        """None."""
-        return ()
+        """Notices of threads that have ended, of which the kernel does not say how many, and records of new ones."""
+        found = []
+        if self._notices and self._notices.overruns:
+            found.append(Loss("notices", self._notices.overruns))
+        if self._family and self._family.lost:
+            found.append(Loss("forks", self._family.lost))
+        return found
 
     def close(self) -> None:
         """Close the socket and the file. Idempotent."""
         self._log.close()
+        for each in (self._notices, self._family):
+            if each is not None:
+                each.close()
         if self._stats is not None:
             self._stats.close()
 
+    def _take_notices(self) -> None:
+        """Take over the threads of the command, and of what descends from it, that have ended."""
+        if self._notices is None or self._family is None:
+            return
+        ended = list(self._notices.read())
+        self._family.drain()  # whoever has ended was forked before
+        threads = self._family.threads
+        over = set()
+        for each in ended:
+            pid = threads.pop(each.tid, None)
+            if pid is not None:
+                self._ended[pid] = each.delays.with_(self._ended.get(pid, _NONE))
+                over.add(pid)
+                if each.tid == pid or pid not in self.names:
+                    self.names[pid] = each.name
+        for pid in over.difference(threads.values()) if over else ():
+            self._found(pid, self._ended.pop(pid))
+
     def _sample(self) -> None:
         assert self._stats is not None, "open() comes first"
-        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        for pid in procfs.pids() if self._pids is None else self._pids:
+        self._sampled_s = time.monotonic()
+        known = self._pids if self._family is None else tuple(dict.fromkeys(self._family.threads.values()))
+        for pid in procfs.pids() if known is None else known:
             try:
                 found = self._stats.process(pid)
                 self.names[pid] = procfs.comm(pid).decode(errors="replace")
             except (ProcessLookupError, FileNotFoundError):
                 continue
-            self._first.setdefault(pid, _NONE)  # it has begun during the run
-            if self._records:
-                self._append(now, pid, found.since(self._last.get(pid, _NONE)))
-            self._last[pid] = found
+            self._found(pid, found)
+
+    def _found(self, pid: int, found: Delays) -> None:
+        """What a process has accounted until now."""
+        self._first.setdefault(pid, _NONE)  # it has begun during the run
+        if self._records:
+            now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            self._append(now, pid, found.since(self._last.get(pid, _NONE)))
+        self._last[pid] = found
 
     def _append(self, now: int, pid: int, added: Delays) -> None:
         if added.run_ns or any(added.times.values()):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import struct
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.probe.compile import Compiled, compile_script
 from insitu.probe.options import Options
 from insitu.probe.output.stream import TextOutput
@@ -42,6 +46,18 @@ class GeneratedSource(ProbeSource):
 
     def place(self, compiled: Compiled) -> None:
         """Change where the compiled programs are attached. Most scripts name that themselves."""
+
+    def set_target(self, ids: Iterable[int]) -> None:
+        """Put processes or threads into the script's map ``@target``."""
+        for each in ids:
+            self.map("@target").update(struct.pack("<Q", each), struct.pack("<Q", 1))
+
+    def follow_threads(self, pids: Sequence[int]) -> None:
+        """Put the threads of processes into ``@target``, once the script follows what these start."""
+        # A thread that starts before the one that starts it is known is found the second time.
+        for pid in [*pids, *pids]:
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                self.set_target(procfs.threads(pid))
 
     def map(self, name: str) -> Map:
         """Returns one of the script's maps."""

@@ -1,18 +1,26 @@
-"""A histogram of an event as a source: counted in the kernel, read once at the end."""
+"""A histogram of an event as a source: counted in the kernel, read at the end, or in intervals."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from insitu.errors import InsituError
 from insitu.kernel.trace_instance import TraceInstance
 from insitu.kernel.tracefs import Tracefs, event_directory
 from insitu.probe.runtime.frames import map_columns
 from insitu.probe.runtime.map_content import read_map
 from insitu.record.ftrace.hist_fields import HistField
 from insitu.record.ftrace.histogram_script import histogram_of, histogram_script
-from insitu.record.ftrace.histograms import Histogram, HistogramRequest, parse_hist, trigger_text
+from insitu.record.ftrace.histograms import (
+    Histogram,
+    HistogramRequest,
+    added_since,
+    parse_hist,
+    trigger_text,
+)
 from insitu.record.ftrace.tracepoints import has_hist_triggers, write_checked
 from insitu.record.row_log import RowLog
 from insitu.record.source import Loss, Target
@@ -26,18 +34,21 @@ if TYPE_CHECKING:
 __all__ = ["HistogramSource", "ScriptHistogram", "TriggerHistogram", "histogram_source", "histogram_table"]
 
 
-def histogram_source(request: HistogramRequest, tracefs: Tracefs) -> HistogramSource:
-    """A hist trigger where the kernel has them; else, and for text that a field only points at, a BPF program."""
+def histogram_source(request: HistogramRequest, tracefs: Tracefs, interval_s: float = 0) -> HistogramSource:
+    """A hist trigger where the kernel has them; else, and for text that a field only points at, a BPF program.
+
+    ``interval_s``: how often it is read; 0: at the end only.
+    """
     if has_hist_triggers(tracefs) and not any(key.is_pointer_to_text for key in request.keys):
-        return TriggerHistogram(request, tracefs)
-    return ScriptHistogram(request)
+        return TriggerHistogram(request, tracefs, interval_s)
+    return ScriptHistogram(request, interval_s)
 
 
 def histogram_table(request: HistogramRequest) -> Table:
     """The session's table: a column for each key, the hits, and the sum of each value."""
     taken = {"ts_ns", "hits"}
     columns = (
-        Column("ts_ns", "timestamp", "when it was read"),
+        Column("ts_ns", "timestamp", "when it was read; the rows have what was counted since it was read before"),
         *(
             Column(f"key_{key.name}" if key.name in taken else key.name, _column_type(key), f"key {key.text}")
             for key in request.keys
@@ -57,24 +68,33 @@ def _column_type(key: HistField) -> str:
 
 
 class HistogramSource:
-    """What both kinds have in common. ``histogram`` is there once it has stopped."""
+    """What both kinds have in common. ``histogram`` is all that was counted, once it has stopped.
+
+    ``see`` is shown what was counted in each interval, the last one included.
+    """
 
     id = "histogram"
-    wait_s = 1.0
     ended = False
     engine = ""
     """What counts, for the user."""
 
-    def __init__(self, request: HistogramRequest) -> None:
+    def __init__(self, request: HistogramRequest, interval_s: float = 0) -> None:
         self._request = request
+        self._interval_s = interval_s
+        self._next_s = math.inf
         self._log = RowLog(histogram_table(request))
-        self._recorded = False
         self.histogram: Histogram | None = None
+        self.see: Callable[[Histogram], None] | None = None
 
     @property
     def fds(self) -> Sequence[int]:
-        """None: it is read at the end."""
+        """None: it is read when it is time to."""
         return ()
+
+    @property
+    def wait_s(self) -> float:
+        """Until it is read next."""
+        return min(1.0, max(0.0, self._next_s - time.monotonic()))
 
     @property
     def notes(self) -> Sequence[str]:
@@ -103,20 +123,33 @@ class HistogramSource:
         """Count from now on."""
         if directory is not None:
             self._log.open(directory)
-            self._recorded = True
+        if self._interval_s:
+            self._next_s = time.monotonic() + self._interval_s
 
     def drain(self) -> int:
-        """Nothing: it is read at the end."""
-        return 0
+        """Read it, if an interval is over."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return 0
+        self._next_s += self._interval_s * (1 + (now_s - self._next_s) // self._interval_s)
+        return self._keep(self._read())
 
     def stop(self, end_ns: int) -> None:
         """Read it, and keep it as ``histogram``."""
         raise NotImplementedError
 
-    def _keep(self, found: Histogram) -> None:
-        self.histogram = found
-        if not self._recorded:
-            return
+    def _read(self) -> Histogram:
+        """All that has been counted so far."""
+        raise NotImplementedError
+
+    def _keep(self, whole: Histogram) -> int:
+        """Keep what has been counted since the last time; returns the bytes written."""
+        found = added_since(self.histogram, whole)
+        self.histogram = whole
+        if self.see is not None:
+            self.see(found)
+        if not self._log.is_open:
+            return 0
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         names = [column.name for column in histogram_table(self._request).columns]
         for row in found.rows:
@@ -126,7 +159,7 @@ class HistogramSource:
                 for field, value in zip(self._request.values, row.values, strict=True)
             ]
             self._log.append(**dict(zip(names, [now, *keys, row.hits, *values], strict=True)))
-        self._log.write()
+        return self._log.write()
 
     def losses(self) -> Sequence[Loss]:
         """Events that found no free entry, and entries that could not be read."""
@@ -151,9 +184,9 @@ class TriggerHistogram(HistogramSource):
 
     engine = "a hist trigger"
 
-    def __init__(self, request: HistogramRequest, tracefs: Tracefs) -> None:
+    def __init__(self, request: HistogramRequest, tracefs: Tracefs, interval_s: float = 0) -> None:
         """``tracefs`` is closed by its owner."""
-        super().__init__(request)
+        super().__init__(request, interval_s)
         self._tracefs = tracefs
         self._directory = event_directory(request.event.name)
         self._instance: TraceInstance | None = None
@@ -177,8 +210,19 @@ class TriggerHistogram(HistogramSource):
     def stop(self, end_ns: int) -> None:
         """Pause it, and read the histogram. Raises InsituError where the kernel's text cannot be read."""
         assert self._instance is not None, "open() comes first"
-        self._instance.append(f"{self._directory}/trigger", trigger_text(self._request, command="pause"))
-        self._keep(parse_hist(self._instance.read(f"{self._directory}/hist"), self._request))
+        try:
+            self._instance.append(f"{self._directory}/trigger", trigger_text(self._request, command="pause"))
+        except FileNotFoundError:
+            raise _removed() from None
+        self._keep(self._read())
+
+    def _read(self) -> Histogram:
+        assert self._instance is not None, "open() comes first"
+        try:
+            text = self._instance.read(f"{self._directory}/hist")
+        except FileNotFoundError:
+            raise _removed() from None
+        return parse_hist(text, self._request)
 
     def close(self) -> None:
         """Remove the trigger with its instance."""
@@ -187,14 +231,19 @@ class TriggerHistogram(HistogramSource):
             self._instance.close()
 
 
+def _removed() -> InsituError:
+    return InsituError("somebody has removed the tracefs instance in which the events were counted")
+
+
 class ScriptHistogram(HistogramSource):
     """By a program in the probe language, in the target's processes and those that they start."""
 
     engine = "a BPF program"
 
-    def __init__(self, request: HistogramRequest) -> None:
-        super().__init__(request)
+    def __init__(self, request: HistogramRequest, interval_s: float = 0) -> None:
+        super().__init__(request, interval_s)
         self._probe = GeneratedSource()
+        self._roots: tuple[int, ...] = ()
 
     @property
     def fds(self) -> Sequence[int]:
@@ -203,31 +252,36 @@ class ScriptHistogram(HistogramSource):
 
     def open(self, target: Target) -> None:
         """Load the program."""
-        text = histogram_script(self._request, target.roots)
+        self._roots = target.roots
+        text = histogram_script(self._request, follows=bool(self._roots))
         self._probe.open_script(text, target, f"cannot count {self._request.event.name}")
 
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach it."""
         super().start(directory, start_ns)
         self._probe.start(None, start_ns)
+        self._probe.follow_threads(self._roots)
 
     def drain(self) -> int:
-        """Only what the program reports: its maps are read at the end."""
-        return self._probe.drain()
+        """What the program reports, and its maps, if an interval is over."""
+        return self._probe.drain() + super().drain()
 
     def stop(self, end_ns: int) -> None:
         """Detach it, and read its maps."""
         self._probe.stop(end_ns)
+        self._keep(self._read())
+
+    def _read(self) -> Histogram:
         runtime = self._probe.runtime
         text = runtime.formatter().text
         maps = {
             layout.name: map_columns(layout, read_map(layout, runtime.loaded.maps[number]), text)[0]
             for number, layout in enumerate(runtime.compiled.layout.maps)
-            if layout.is_script_map
+            if layout.name in ("@hits", *(f"@v{n}" for n in range(len(self._request.values))))
         }
         # An event without an entry is lost in each of the maps.
         lost = sum(count for count, _ in self._probe.lost) // (1 + len(self._request.values))
-        self._keep(histogram_of(self._request, maps, lost))
+        return histogram_of(self._request, maps, lost)
 
     def close(self) -> None:
         """Unload the program."""

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from insitu.kernel import procfs
 from insitu.record.ftrace.latencies import LatencyRequest, LatencyTracing, latency_script
 from insitu.record.ftrace.tracepoints import has_hist_triggers
 from insitu.record.source import Loss
@@ -14,6 +13,8 @@ from insitu.record.sources.generated import GeneratedSource
 from insitu.record.sources.trace_pages import TracePagesSource
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from insitu.kernel.tracefs import Tracefs
     from insitu.record.source import Source, Target
 
@@ -66,6 +67,7 @@ class _ScriptSource(GeneratedSource):
     def __init__(self, request: LatencyRequest) -> None:
         super().__init__()
         self._request = request
+        self._roots: tuple[int, ...] = ()
 
     @property
     def notes(self) -> Sequence[str]:
@@ -74,5 +76,10 @@ class _ScriptSource(GeneratedSource):
 
     def open(self, target: Target) -> None:
         """Load the program."""
-        tids = [tid for pid in target.roots for tid in procfs.threads(pid)]
-        self.open_script(latency_script(self._request, tids), target, "cannot measure")
+        self._roots = target.roots
+        self.open_script(latency_script(self._request, follows=bool(self._roots)), target, "cannot measure")
+
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        """Attach, then let the program know the target."""
+        super().start(directory, start_ns)
+        self.follow_threads(self._roots)

@@ -82,8 +82,7 @@ class OffCpuSource(GeneratedSource):
         """Attach, and write where the threads wait that are asleep now."""
         super().start(directory, start_ns)
         target = self._target
-        for pid in target.roots:
-            self.map("@target").update(struct.pack("<Q", pid), struct.pack("<q", 1))
+        self.set_target(target.roots)
         if directory is not None:
             with os.fdopen(new_file(directory / SLEEPING), "wb") as file:
                 for pid in target.pids:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from insitu.errors import InsituError
 from insitu.files import new_file, write_all
 from insitu.kernel import procfs
-from insitu.kernel.trace_instance import TraceInstance
+from insitu.kernel.trace_instance import Shared, TraceInstance, trace_page_bytes
 from insitu.kernel.tracefs import Tracefs
 from insitu.record.source import Loss, Target
 
@@ -34,8 +34,8 @@ _BUFFER_PERCENT: Final = "25"
 class Tracing(Protocol):
     """What a recording switches on in its instance: events, a tracer, filters."""
 
-    needs_top: bool
-    """Whether it works at the top level of tracefs only."""
+    shares: Shared
+    """What of the whole machine it has to change."""
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -46,7 +46,7 @@ class Tracing(Protocol):
         """(category, name) of every event whose records may come."""
 
     def set_up(self, instance: TraceInstance, target: Target) -> None:
-        """Switch everything on, by ``instance.set`` where it must be put back; the instance is stopped.
+        """Switch everything on, through the instance, which puts it back; it is stopped.
         Raises InsituError, OSError."""
 
 
@@ -80,7 +80,8 @@ class TracePagesSource:
             self._open_things.callback(tracefs.close)
         self.tracefs = tracefs
         self._instance: TraceInstance | None = None
-        self._page_bytes = self._buffer_page_bytes()
+        at_top = tracing.shares == "everything"  # a new instance has pages
+        self._page_bytes = trace_page_bytes(tracefs.read) if at_top else os.sysconf("SC_PAGE_SIZE")
         self._raw: dict[int, int] = {}
         self._files: dict[int, int] = {}
         self._pipe: tuple[int, int] | None = None
@@ -101,12 +102,12 @@ class TracePagesSource:
         """Make the instance and set everything up; it is still stopped. Raises InsituError."""
         if platform.machine() not in ("x86_64", "aarch64"):
             raise InsituError(f"trace pages of {platform.machine()} cannot be read yet")
-        instance = TraceInstance.create(self.tracefs, top=self._tracing.needs_top, buffer_kb=self._buffer_kb)
+        instance = TraceInstance.create(self.tracefs, shares=self._tracing.shares, buffer_kb=self._buffer_kb)
         self._instance = instance
         self._open_things.callback(instance.close)
         try:
             with contextlib.suppress(OSError):
-                instance.set("buffer_percent", _BUFFER_PERCENT)
+                instance.write("buffer_percent", _BUFFER_PERCENT)
             self._tracing.set_up(instance, target)
             for cpu in instance.cpus:
                 fd = instance.open(f"per_cpu/cpu{cpu}/trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK)
@@ -114,13 +115,6 @@ class TracePagesSource:
                 self._open_things.callback(os.close, fd)
         except OSError as error:
             raise InsituError(f"cannot set up tracing: {os.strerror(error.errno or 0)}") from None
-
-    def _buffer_page_bytes(self) -> int:
-        """The size of what a read of trace_pipe_raw returns: a page; since Linux 6.8 others may have changed it."""
-        if self._tracing.needs_top:
-            with contextlib.suppress(OSError, ValueError):
-                return int(self.tracefs.read("buffer_subbuf_size_kb")) << 10
-        return os.sysconf("SC_PAGE_SIZE")
 
     def layout(self) -> Mapping[str, Any]:
         """How to read the pages: their layout, and the formats of the events."""
@@ -251,8 +245,8 @@ def restrict_to(instance: TraceInstance, target: Target, *, functions: bool = Fa
     for path, option in (("set_event_pid", "event-fork"), ("set_ftrace_pid", "function-fork")):
         if path == "set_ftrace_pid" and not functions:
             continue
-        instance.set(f"options/{option}", "1")
-        instance.set(path, " ".join(map(str, tids)), restore="")
+        instance.write(f"options/{option}", "1")
+        instance.write(path, " ".join(map(str, tids)))
 
 
 def _threads(pid: int) -> Sequence[int]:

@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu.capabilities import links
-from insitu.kernel import procfs
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe.compile import Compiled
 from insitu.probe.providers.base import AttachPoint
 from insitu.probe.providers.support.binary import Place
 from insitu.record.sources.generated import GeneratedSource
 from insitu.record.spool import Spool
+from insitu.symbols.argument_places import REGISTERS
+from insitu.symbols.prototypes import BLOCKS, CAPTURE_BITS, PUT_SHIFT, STACK, TEXTS, captures
+from insitu.symbols.shape_text import BLOCK_BYTES, TEXT_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +32,6 @@ __all__ = ["UserCallsSource"]
 
 _TURN_S: Final = 0.05
 """For how long records are delivered before the ring is drained again."""
-_STRING_BYTES: Final = 64
-_RESULT: Final = 1 << 16  # of @what: the result is a string. Below, the numbers of two strings among the arguments
 
 # Where the kernel's page is that functions with return probes return to: as high as there is room
 # (xol_add_vma(), kernel/events/uprobes.c). A function that finds its return address there was called by a tail call.
@@ -40,8 +40,9 @@ _TRAMPOLINE: Final = 0x7FFF_FFFE_0000 if MACHINE.stack_offset else (1 << 48) - 0
 _AT_CALL: Final = 1 << 32
 """Of the cookies of entries, whose numbers are those of functions: the program is about to call it."""
 
-# Places of the third program, by their cookies.
+# What is at places of the third program: the low bits of their cookies, above which are the numbers of functions.
 _RETURN, _JUMP, _SITE = 0, 1, 2
+_PLACE_BITS: Final = 2
 
 # In place of the functions that are named here (any two would do), those of the target are attached to, by cookies.
 _SCRIPT: Final = """
@@ -57,50 +58,101 @@ uprobe:libc:malloc, uprobe:libc:free /@target[pid]/ {
         $tail = (uint64)1;
     }
     $what = @what[$f];
-    if (($what & 0xffff) != 0) {
-        $n = $what & 0xff;
-        $one = %(chosen)s;
-        $n = ($what >> 8) & 0xff;
-        $two = $n == 0 ? (uint64)0 : %(chosen)s;
-        $s0 = str($one, %(bytes)d);
+    if ($what != 0) {
+        %(texts)s
         // A page that is not in memory yet cannot be read here; at the return the function has read it.
-        if ($s0 == "") { @late[tid, $sp] = $one; }
-        emit("enter_text", (f = $f, sp = $sp, tail = $tail, %(arguments)s, s0 = $s0, s1 = str($two, %(bytes)d)));
+        if ($t0 != 0 && !user_readable($t0)) { @late[tid, $sp] = $t0; }
+        $n = $what >> %(put_shift)d;
+        if ($n != 0) { @put[tid, $sp] = %(base)s; }
+        if (($what >> %(block_bits)d & %(block_mask)d) != 0) {
+            %(blocks)s
+            emit("enter_deep", (f = $f, sp = $sp, tail = $tail, %(arguments)s, %(strings)s, %(read)s));
+        } else {
+            emit("enter_text", (f = $f, sp = $sp, tail = $tail, %(arguments)s, %(strings)s));
+        }
     } else {
         emit("enter", (f = $f, sp = $sp, tail = $tail, %(arguments)s));
     }
 }
 uretprobe:libc:malloc, uretprobe:libc:free /@target[pid]/ {
-    $value = (uint64)retval;
     $sp = reg("sp") - %(pushed)d;
-    $late = @late[tid, $sp];
-    $text = (@what[(uint64)probe] & %(result)d) != 0 ? $value : (uint64)0;
-    %(by_probe)s
+    $what = @result[(uint64)probe];
+    $seen = (uint64)1;
+    %(returned)s
 }
 uprobe:libc:malloc, uprobe:libc:free /@target[pid]/ {
-    $at = (uint64)probe;
-    $value = reg("%(register)s");
+    $at = (uint64)probe & %(place)d;
     $sp = reg("sp");
     if ($at == %(site)d) { $sp = $sp - %(pushed)d; }
-    $late = @late[tid, $sp];
-    $text = (uint64)0;
-    %(by_place)s
+    $what = $at == %(jump)d ? (uint64)0 : @result[(uint64)probe >> %(place_bits)d];
+    $seen = (uint64)($at != %(jump)d);
+    %(returned)s
 }
 tracepoint:sched:sched_process_fork /@target[pid]/ { @target[args.child_pid] = (uint64)1; }
 tracepoint:sched:sched_process_exec /@target[pid]/ { emit("ended", (exec = 1)); }
 tracepoint:sched:sched_process_exit /@target[pid]/ { emit("ended", (exec = 0)); }
 // So that the script has the types of what is written from outside only.
 BEGIN {
-    @late[(uint32)0, (uint64)0] = (uint64)0; @target[(uint64)0] = (uint64)0; @what[(uint64)0xffffffff] = (uint64)0;
+    @late[(uint32)0, (uint64)0] = (uint64)0; @put[(uint32)0, (uint64)0] = (uint64)0;
+    @target[(uint64)0] = (uint64)0; @what[(uint64)0xffffffff] = (uint64)0;
+    @result[(uint64)0xffffffff] = (uint64)0;
 }
 """
-_RETURNED: Final = """if ($text != 0 || $late != 0) {
+_RETURNED: Final = """$value = reg("%(result)s");
+    $more = reg("%(second)s");
+    $late = @late[tid, $sp];
+    $put = @put[tid, $sp];
+    if ($what != 0 || $late != 0 || $put != 0) {
         if ($late != 0) { delete(@late[tid, $sp]); }
-        emit("exit_text", (sp = $sp, seen = %(seen)s, value = $value, text = str($text, %(bytes)d),
-            s0 = str($late, %(bytes)d)));
+        if ($put != 0) { delete(@put[tid, $sp]); }
+        %(texts)s
+        if ($what >> %(block_bits)d != 0) {
+            %(blocks)s
+            emit("exit_deep", (sp = $sp, seen = $seen, value = $value, more = $more, text = %(text)s,
+                %(after)s, %(read)s));
+        } else {
+            emit("exit_text", (sp = $sp, seen = $seen, value = $value, more = $more, text = %(text)s,
+                %(after)s));
+        }
     } else {
-        emit("exit", (sp = $sp, seen = %(seen)s, value = $value));
+        emit("exit", (sp = $sp, seen = $seen, value = $value, more = $more));
     }"""
+# What prototypes.captures() says: the address of one of its texts or blocks.
+_ADDRESS: Final = """$c = $what >> %(shift)d & %(mask)d;
+        $n = $c & 7;
+        $%(name)s = %(base)s;
+        if ($n != 0) {
+            $%(name)s = $%(name)s + (($c >> 4) << 3);
+            if (($c & 8) != 0) { $%(name)s = *(uint64 *)uptr($%(name)s); }
+        }
+        """
+
+
+def _texts(count: int, base: str) -> str:
+    """Finds the addresses $t0 and so on of texts."""
+    return "".join(
+        _ADDRESS % {"shift": CAPTURE_BITS * at, "mask": (1 << CAPTURE_BITS) - 1, "name": f"t{at}", "base": base}
+        for at in range(count)
+    )
+
+
+def _string(address: str) -> str:
+    """The text at an address with its zero; nothing where it cannot be read."""
+    return f"user_string({address}, {address} == 0 ? 0 : {TEXT_BYTES})"
+
+
+def _blocks(count: int, base: str) -> str:
+    """Finds the addresses $b0 and so on of blocks."""
+    return "".join(
+        _ADDRESS
+        % {"shift": CAPTURE_BITS * (TEXTS + at), "mask": (1 << CAPTURE_BITS) - 1, "name": f"b{at}", "base": base}
+        for at in range(count)
+    )
+
+
+def _read(count: int) -> str:
+    """The fields of what is in blocks."""
+    return ", ".join(f"b{at} = user_bytes($b{at}, $b{at} == 0 ? 0 : {BLOCK_BYTES})" for at in range(count))
 
 
 class UserCallsSource(GeneratedSource):
@@ -113,14 +165,12 @@ class UserCallsSource(GeneratedSource):
         path: str,
         traced: Traced,
         *,
-        library: bool = False,
         deliver: Callable[[bytes], object] | None = None,
     ) -> None:
         """``path`` leads to the program. ``deliver`` gets the bytes of records, whole ones at a time; without it, a
         session is recorded."""
         super().__init__()
         self._path, self._traced = path, traced
-        self._library = library
         self._deliver = deliver
         self._spool = Spool()
         self._target: Target | None = None
@@ -133,40 +183,59 @@ class UserCallsSource(GeneratedSource):
     @property
     def options(self) -> Mapping[str, Any]:
         """The program, and how much of it."""
-        return {"program": self._path, "functions": len(self._traced.functions), "library": self._library}
+        return {"program": self._path, "functions": len(self._traced.functions)}
 
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
         self._target = target
-        arguments = [f"arg{n}" for n in range(len(MACHINE.arguments[:6]))]
-        *others, last = arguments
+        arguments = [f"arg{n}" for n in range(len(MACHINE.arguments[:REGISTERS]))]
+        base = " : ".join(f"$n == {n + 1} ? {each}" for n, each in enumerate(arguments))
+        base += f" : $n == {STACK} ? $sp : (uint64)0"
+        result = "$n != 0 ? $value : (uint64)0"
+        shared = {"block_bits": CAPTURE_BITS * TEXTS}
+        returned = _RETURNED % {
+            **shared,
+            "result": MACHINE.result,
+            "second": MACHINE.second_result,
+            "texts": _texts(1, result),
+            "blocks": _blocks(BLOCKS - 1, result),
+            "read": _read(BLOCKS - 1),
+            "after": f"s0 = {_string('$late')}, put = {_string('$put')}",
+            "text": _string("$t0"),
+        }
         text = _SCRIPT % {
-            "chosen": " : ".join(f"$n == {n + 1} ? {each}" for n, each in enumerate(others)) + f" : {last}",
+            **shared,
+            "texts": _texts(TEXTS, base),
+            "blocks": _blocks(BLOCKS, base),
+            "read": _read(BLOCKS),
+            "strings": ", ".join(f"s{at} = {_string(f'$t{at}')}" for at in range(TEXTS)),
+            "put_shift": PUT_SHIFT,
+            "block_mask": (1 << PUT_SHIFT - CAPTURE_BITS * TEXTS) - 1,
+            "base": base,
             "arguments": ", ".join(f"a{n} = {each}" for n, each in enumerate(arguments)),
-            "bytes": _STRING_BYTES,
-            "result": _RESULT,
             "back": '*(uint64 *)uptr(reg("sp"))' if MACHINE.stack_offset else 'reg("lr")',
             "trampoline": _TRAMPOLINE,
-            "by_probe": _RETURNED % {"bytes": _STRING_BYTES, "seen": "(uint64)1"},
-            "by_place": _RETURNED % {"bytes": _STRING_BYTES, "seen": f"(uint64)($at != {_JUMP})"},
+            "returned": returned,
             "pushed": MACHINE.stack_offset,
             "site": _SITE,
-            "register": MACHINE.result,
+            "jump": _JUMP,
+            "place": (1 << _PLACE_BITS) - 1,
+            "place_bits": _PLACE_BITS,
         }
         self.open_script(text, target, "cannot trace user functions")
 
     def place(self, compiled: Compiled) -> None:
         """Attach to the target's functions. Programs without any place go."""
         functions = self._traced.functions
-        ends = [(at, _RETURN) for each in functions for at in each.exits]
-        ends += [(at, _JUMP) for each in functions for at in each.jumps]
-        ends += [(at, _SITE) for at in self._traced.sites]
+        ends = {at: number << _PLACE_BITS | _RETURN for number, each in enumerate(functions) for at in each.exits}
+        ends |= {at: number << _PLACE_BITS | _JUMP for number, each in enumerate(functions) for at in each.jumps}
+        ends |= {at: number << _PLACE_BITS | _SITE for at, number in self._traced.sites}
         places = iter(
             (
                 [(each.entry, number) for number, each in enumerate(functions) if not each.calls]
                 + [(at, number | _AT_CALL) for number, each in enumerate(functions) for at in each.calls],
                 [(each.entry, number) for number, each in enumerate(functions) if each.returns],
-                ends,
+                list(ends.items()),
             )
         )
         shared = links.uprobe_multi().available
@@ -185,8 +254,7 @@ class UserCallsSource(GeneratedSource):
     def layout(self) -> Mapping[str, Any]:
         """A script's layout, with a converter of its own, and the functions with their prototypes."""
         functions = [
-            (each.name, each.prototype and [list(each.prototype.parameters), each.prototype.result])
-            for each in self._traced.functions
+            (each.name, each.prototype.as_json() if each.prototype else None) for each in self._traced.functions
         ]
         return {
             **super().layout(),
@@ -194,25 +262,22 @@ class UserCallsSource(GeneratedSource):
             "points": {},
             "functions": functions,
             "module": self._path,
-            "library": self._library,
+            "libraries": [number for number, each in enumerate(self._traced.functions) if each.library],
         }
 
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach, then let the programs know the target."""
         for number, function in enumerate(self._traced.functions):
-            if prototype := function.prototype:
-                word = sum(at + 1 << 8 * place for place, at in enumerate(prototype.strings()[:2]))
-                word |= _RESULT if prototype.result == "s" else 0
-                if word:
-                    self.map("@what").update(struct.pack("<Q", number), struct.pack("<Q", word))
+            if function.prototype is not None:
+                for name, word in zip(("@what", "@result"), captures(function.prototype), strict=True):
+                    if word:
+                        self.map(name).update(struct.pack("<Q", number), struct.pack("<Q", word))
         super().start(directory, start_ns)
         if self._deliver is not None:
             self.runtime.take_events = self._spool.append
         target = self._target
         assert target is not None
-        for pid in target.roots:
-            for tid in {pid, *procfs.threads(pid)}:
-                self.map("@target").update(struct.pack("<Q", tid), struct.pack("<Q", 1))
+        self.follow_threads(target.roots)
 
     @property
     def wait_s(self) -> float:

@@ -132,7 +132,7 @@ rawtracepoint:sched_waking {
         if ($now > @until) { return; }
         $sp = (uint64)user_regs.sp;
         $ip = (uint64)user_regs.%(ip)s;
-        // Interrupts run on a stack of their own. No pointer may be shifted, but what memory holds may.
+        // Interrupts use a separate stack. No pointer may be shifted, but what memory holds may.
         $context = (uint64)ctx;
         $interrupt = *(uint64 *)kptr(&$context) >> 14 != (uint64)curtask.stack >> 14;
         $last = @last_waker[tid];

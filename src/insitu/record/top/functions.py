@@ -47,6 +47,7 @@ class Functions:
         with self._lock:
             if self.symbols is not None:
                 self.symbols.processes.drain()
+                self.symbols.open_files()
 
     def frames(self, sample: Sample) -> tuple[Frame, ...]:
         """Returns the frames of a stack, innermost first, the kernel's before the user's.

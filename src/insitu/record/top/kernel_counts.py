@@ -137,8 +137,7 @@ class KernelCounts(GeneratedSource):
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach all probes; from now on the target is counted."""
         super().start(None, start_ns)
-        for pid in self._pids:
-            self.map("@target").update(struct.pack("<Q", pid), struct.pack("<Q", 1))
+        self.set_target(self._pids)
 
     def look_at(self, pid: int) -> None:
         """Take stacks of this process's waits from now on; 0: of none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from insitu.session.call_table import INTERRUPT
 from insitu.valid_text import json_document
@@ -12,8 +12,9 @@ from insitu.views.quantity import duration, percent, rest
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Block, heat
 
-__all__ = ["callees_json", "callees_table", "functions_json", "functions_table"]
+__all__ = ["NotTraced", "callees_json", "callees_table", "functions_json", "functions_table"]
 
+_MOST_NAMES: Final = 8
 _COLUMNS: Final = (
     Column("self%"),
     Column("self"),
@@ -57,20 +58,43 @@ def functions_json(rows: Sequence[FunctionCalls], limit: int = 0) -> str:
     return json_document({"format": "insitu-calls-1", "functions": [row._asdict() for row in rows[: limit or None]]})
 
 
-def callees_table(function: str, calls: int, total_ns: int, parts: Sequence[CalleeTime]) -> Iterator[Block]:
-    """What the calls of a function consist of."""
+class NotTraced(NamedTuple):
+    """What a function calls directly without being in a recording: by filters or depth; and what cannot be traced."""
+
+    could_be: Sequence[str]
+    cannot_be: Sequence[str]
+    through_pointers: bool
+    """Whether it calls others, which its code does not name."""
+
+    @property
+    def text(self) -> str:
+        """The name of what is left of the function's time."""
+        parts = [
+            f"{what}: {', '.join([*names[:_MOST_NAMES], *(['...'] if len(names) > _MOST_NAMES else [])])}"
+            for what, names in (("untraceable", self.cannot_be), ("not traced", self.could_be))
+            if names
+        ]
+        return f"[{'; '.join(['itself', *parts, *(['calls through pointers'] * self.through_pointers)])}]"
+
+
+def callees_table(
+    function: str, calls: int, total_ns: int, parts: Sequence[CalleeTime], not_traced: NotTraced | None = None
+) -> Iterator[Block]:
+    """What the calls of a function consist of; ``not_traced`` None: its machine code is not known."""
     yield [(f"{function}: {calls} calls, {duration(total_ns)}, {duration(total_ns / max(calls, 1))} each", "bold")]
     columns = [Column("%"), Column("total"), Column("calls"), Column("each"), Column("in", "left", names=True)]
     rows = []
     for part in parts:
         share = percent(part.total_ns, total_ns)
         times = (duration(part.total_ns), str(part.calls), duration(part.total_ns / max(part.calls, 1)))
-        name = part.function or UNTRACED
+        name = part.function or (not_traced.text if not_traced else UNTRACED)
         rows.append([(f"{share:.2f}", heat(share)), *((each, "") for each in times), (name, "")])
     yield Table(columns, rows)
 
 
-def callees_json(function: str, calls: int, total_ns: int, parts: Sequence[CalleeTime]) -> str:
+def callees_json(
+    function: str, calls: int, total_ns: int, parts: Sequence[CalleeTime], not_traced: NotTraced | None = None
+) -> str:
     """The same as one JSON document; of the untraced part ``function`` is null."""
     document: Mapping[str, object] = {
         "format": "insitu-callees-1",
@@ -78,5 +102,8 @@ def callees_json(function: str, calls: int, total_ns: int, parts: Sequence[Calle
         "calls": calls,
         "total_ns": total_ns,
         "parts": [part._asdict() for part in parts],
+        "untraceable": None if not_traced is None else [*not_traced.cannot_be],
+        "calls_through_pointers": None if not_traced is None else not_traced.through_pointers,
+        "not_traced": None if not_traced is None else [*not_traced.could_be],
     }
     return json_document(document)

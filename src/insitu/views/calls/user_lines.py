@@ -8,23 +8,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from insitu.convert.user_frames import ONE_STACK
-from insitu.symbols.prototypes import Prototype, call_text, shown
+from insitu.symbols.prototypes import BLOCKS, TEXTS, Prototype, Recorded, call_text, result_text
 from insitu.terminal_text import printable
 from insitu.views import quantity
 
 __all__ = ["UserCallLines"]
 
+_WORDS: Final = 6
 _MOST_INDENT: Final = 64  # levels
 
 
 class _Open:
     """A call that has not ended."""
 
-    __slots__ = ("children_ns", "function", "printed", "sp", "ts_ns", "words")
+    __slots__ = ("children_ns", "function", "late", "printed", "put", "result", "sp", "ts_ns", "words")
 
     def __init__(self, function: int, sp: int, ts_ns: int, words: list[Any]) -> None:
         self.function, self.sp, self.ts_ns, self.words = function, sp, ts_ns, words
         self.children_ns, self.printed = 0, False
+        self.late: bytes | None = None
+        self.put: bytes | None = None
+        self.result: int | None = None
 
 
 class UserCallLines:
@@ -72,18 +76,16 @@ class UserCallLines:
         stack.append(_Open(function, sp, ts_ns, words))
 
     def _exit(self, tid: int, ts_ns: int, values: Sequence[Any]) -> None:
-        sp, seen, value, text, first = values
+        sp, seen, value, more, text, late, put, *blocks = values
         stack = self._open.get(tid, [])
         self._unwind(tid, ts_ns, sp, keeps_equal=True)
         at = next((at for at in reversed(range(len(stack))) if stack[at].sp == sp), -1)
         if at >= 0:
             call = stack[at]
-            if len(call.words) > 6 and first is not None:
-                call.words[6] = call.words[6] or first
+            call.late, call.put, call.result = late, put, value
             prototype = self._prototypes[call.function]
-            kind = prototype.result if prototype else "?"
-            result = "" if kind in ("v", "?") or not seen else f" = {shown(kind, value, text)}"
-            self._end(tid, ts_ns, result, at)
+            found = result_text(prototype, Recorded((value, more), (text,), blocks)) if prototype and seen else ""
+            self._end(tid, ts_ns, f" = {found}" if found else "", at)
 
     def _unwind(self, tid: int, ts_ns: int, sp: int, *, keeps_equal: bool) -> None:
         """End the calls whose frames the stack pointer has left: by an exception or longjmp()."""
@@ -99,7 +101,7 @@ class UserCallLines:
     def _begin(self, tid: int, stack: Sequence[_Open]) -> None:
         call = stack[-1]
         call.printed = True
-        self._line(tid, len(stack) - 1, f"{self._text(call, ended=False)} {{", "", "")
+        self._line(tid, len(stack) - 1, f"{self._text(call)} {{", "", "")
 
     def _end(self, tid: int, ts_ns: int, result: str, at: int = -1) -> None:
         """End a call, the innermost by default: others only where threads have several stacks."""
@@ -111,17 +113,16 @@ class UserCallLines:
             stack[at - 1].children_ns += duration_ns
         own = quantity.duration(max(0, duration_ns - call.children_ns))
         name = self._names[call.function]
-        text = f"}}{result}  /* {name} */" if call.printed else f"{self._text(call, ended=True)}{result}"
+        text = f"}}{result}  /* {name} */" if call.printed else f"{self._text(call)}{result}"
         self._line(tid, at, text, quantity.duration(duration_ns), own)
 
-    def _text(self, call: _Open, *, ended: bool) -> str:
+    def _text(self, call: _Open) -> str:
         prototype = self._prototypes[call.function]
         if prototype is None:
             return f"{self._names[call.function]}(...)"
-        words, texts = call.words[:6], call.words[6:]
-        if texts and not texts[0] and not ended:
-            texts[0] = None  # it may be in a page that could not be read yet
-        return f"{self._names[call.function]}({call_text(prototype.parameters, words, texts)})"
+        words, texts = call.words[:_WORDS], call.words[_WORDS : _WORDS + TEXTS]
+        recorded = Recorded(words, texts, call.words[_WORDS + TEXTS :], call.late, call.put, call.result)
+        return f"{self._names[call.function]}({call_text(prototype, recorded)})"
 
     def _line(self, tid: int, level: int, text: str, duration: str, own: str) -> None:
         if not self._depth or level < self._depth:
@@ -131,16 +132,16 @@ class UserCallLines:
 
 def _records(label: str, columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     """Records of one label in the order of time: time, thread, what it is, and its values."""
-    kind = label.removesuffix("_text")
-    texts = label.endswith("_text")
+    kind, _, more = label.partition("_")
+    blocks = [f"b{n}" for n in range(BLOCKS)] if more == "deep" else []
     names = {
-        "enter": ("f", "sp", "tail", "a0", "a1", "a2", "a3", "a4", "a5", *(("s0", "s1") if texts else ())),
-        "exit": ("sp", "seen", "value", *(("text", "s0") if texts else ())),
-        "ended": (),
+        "enter": ["f", "sp", "tail", *(f"a{n}" for n in range(_WORDS)), *(["s0", "s1"] if more else []), *blocks],
+        "exit": ["sp", "seen", "value", "more", *(["text", "s0", "put"] if more else []), *blocks[:-1]],
+        "ended": [],
     }[kind]
     values = [_plain(columns[name]) for name in names]
-    if kind == "exit" and not texts:
-        values += [[None] * len(columns["tid"])] * 2
+    if kind == "exit" and not more:
+        values += [[None] * len(columns["tid"])] * 3
     rows = zip(columns["ts_ns"].tolist(), columns["tid"].tolist(), [kind] * len(columns["tid"]), *values, strict=True)
     return iter(sorted(rows, key=operator.itemgetter(0)))
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from insitu.record.count_metrics import Key, Metric, key_of, metric_of
 from insitu.record.counters import Count, Place, count_value
 from insitu.record.event_names import NamedEvent
-from insitu.views.counts.metrics import Key, Metric, key_of, metric_of
 
 __all__ = ["NOT_COUNTED", "NOT_SUPPORTED", "Row", "mean", "rows_of", "spread_percent", "unit_of"]
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from insitu.errors import nearest
 from insitu.probe import ast
+from insitu.probe.layout import MOST_COMPARED_STRUCT_BYTES
 from insitu.probe.output.number_names import KINDS, numbers_by_name
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.members import is_args, is_bit_field
@@ -118,6 +119,9 @@ def _binary(checker: Checker, node: ast.Binary) -> Type:
     if operator in ("==", "!="):
         left, right = _both_as_text(checker, node, left, right)
     if operator in ("==", "!=") and _comparable(left, right):
+        if _holds_record(left) and left.size > MOST_COMPARED_STRUCT_BYTES:
+            what = f"{operator} compares structs of at most {MOST_COMPARED_STRUCT_BYTES} bytes, not of {left.size}"
+            raise checker.error(what, node, remedy="compare members")
         return BOOL
     for side, found in ((node.left, left), (node.right, right)):
         if not is_scalar(found):
@@ -172,13 +176,19 @@ def _is_named(checker: Checker, node: ast.Binary, left: Type, right: Type) -> bo
 
 
 def _comparable(left: Type, right: Type) -> bool:
-    """Whether == compares the contents of two values. Those of records it does not: padding has no meaning."""
+    """Whether == compares the contents of two values."""
+    if isinstance(left, Record) and left == right:
+        return bool(left.fields())
     if isinstance(left, Array) and isinstance(right, Array):
         return left.count == right.count > 0 and isinstance(left.element, Integer) and left.element == right.element
     if isinstance(left, Tuple) and isinstance(right, Tuple) and len(left.elements) == len(right.elements):
         pairs = [(each, right.elements[at]) for each, at in zip(left.elements, right.order_of(left), strict=True)]
         return all((is_scalar(a) and is_scalar(b) and unify(a, b)) or _comparable(a, b) for a, b in pairs)
     return any(isinstance(left, kind) and isinstance(right, kind) for kind in (String, Buffer, Inet))
+
+
+def _holds_record(kind: Type) -> bool:
+    return isinstance(kind, Record) or (isinstance(kind, Tuple) and any(map(_holds_record, kind.elements)))
 
 
 def _cast(checker: Checker, node: ast.Cast) -> Type:
