@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.symbols.dwarf_bytes import CorruptDwarfError, fixed
-from insitu.symbols.dwarf_c_types import CType, Member, TypeReader
+from insitu.symbols.dwarf_bytes import CorruptDwarfError
+from insitu.symbols.dwarf_c_types import TYPE_ATTRIBUTES, CType, CTypes, Member
+from insitu.symbols.dwarf_unit_reader import Sections, UnitReader, units_by_address
 from insitu.symbols.dwarf_units import Entry, Unit, units
-from insitu.symbols.dwarf_values import At, Sections, UnitValues
 from insitu.symbols.elf import Elf
 
 __all__ = ["Scope", "Scopes", "Variable"]
@@ -22,6 +22,9 @@ __all__ = ["Scope", "Scopes", "Variable"]
 # DW_TAG_*
 _CLASS, _PARAMETER, _BLOCK, _COMPILE_UNIT, _STRUCT, _UNION = 2, 5, 0xB, 0x11, 0x13, 0x17
 _INLINED, _SUBPROGRAM, _VARIABLE, _NAMESPACE = 0x1D, 0x2E, 0x34, 0x39
+# DW_AT_*
+_LOCATION, _LOW, _CONST_VALUE, _LINE, _DECLARATION, _FRAME_BASE, _TYPE = 2, 0x11, 0x1C, 0x3B, 0x3C, 0x40, 0x49
+_WANTED: Final = TYPE_ATTRIBUTES | {_CONST_VALUE, _LINE, _FRAME_BASE}
 _CODE: Final = (_SUBPROGRAM, _INLINED, _BLOCK)
 _NAMED: Final = (_PARAMETER, _VARIABLE)
 _HOLD_FUNCTIONS: Final = frozenset(
@@ -58,7 +61,7 @@ class Scopes:
     """The scopes of one file with DWARF. What is corrupt is left out."""
 
     def __init__(self, elf: Elf) -> None:
-        self._sections = Sections(elf)
+        self._sections, self._aranges = Sections.of(elf), elf.section_bytes(".debug_aranges")
         self._readers: dict[int, _Reader] = {}
 
     def at(self, address: int, depth: int | None = None) -> Scope | None:
@@ -106,57 +109,42 @@ class Scopes:
 
     @cached_property
     def _arranged(self) -> NDArray[np.uint64]:
-        """What .debug_aranges says: rows of first address, bytes, and the offset of the unit."""
-        data, at = self._sections.aranges, 0
-        parts = [np.zeros((0, 3), np.uint64)]
-        with contextlib.suppress(CorruptDwarfError):
-            while at + 12 <= len(data):
-                length, begin = fixed(data, at, 4)
-                offset, word = int.from_bytes(data[at + 6 : at + 10], "little"), data[at + 10]
-                if word not in (4, 8):
-                    break
-                first, end = at + -(-12 // (2 * word)) * 2 * word, min(begin + length, len(data))
-                count = max(end - first, 0) // (2 * word)
-                pairs = np.frombuffer(data, f"<u{word}", 2 * count, min(first, len(data))).reshape(-1, 2)
-                parts.append(np.column_stack([pairs, np.full(count, offset)]).astype(np.uint64))
-                at = max(begin + length, at + 4)
-        return np.concatenate(parts)
+        """What .debug_aranges says: rows of first address, address after the last, and the offset of the unit."""
+        return np.array([*units_by_address(self._aranges)], np.uint64).reshape(-1, 3)
 
     def _units_of(self, address: int) -> Iterator[Unit]:
         """The units that may have an address: those that .debug_aranges says, else all."""
-        first, size, offset = self._arranged.T
+        first, end, offset = self._arranged.T
         wanted = np.uint64(address)
-        listed = set(offset[(first <= wanted) & (wanted - first < size)].tolist())
+        listed = set(offset[(first <= wanted) & (wanted < end)].tolist())
         known = [unit for unit in self._units if unit.offset in listed] if listed else []
         yield from known or self._units
 
 
-class _Reader:
+class _Reader(UnitReader):
     """Reads the functions of one unit."""
 
     def __init__(self, of: Sections, unit: Unit) -> None:
-        self._values = UnitValues(of, unit)
-        self.types = TypeReader(self._values)
+        super().__init__(of, unit, _WANTED)
+        self.types = CTypes(self)
         self._inside: dict[int, list[Entry]] = {}
 
     @cached_property
     def _functions(self) -> list[tuple[int, int, Entry]]:
         """First address, end and entry of each range of a function that has code."""
-        below = self._values.below(self._values.unit.entries, _HOLD_FUNCTIONS)
-        functions = [entry for entry in below if entry.tag == _SUBPROGRAM]
-        return [(first, end, entry) for entry in functions for first, end in self._values.extents(entry) or ()]
+        functions = [entry for entry in self.entries(_HOLD_FUNCTIONS) if entry.tag == _SUBPROGRAM]
+        return [(first, end, entry) for entry in functions for first, end in self.extents(entry) or ()]
 
     def scope(self, address: int, depth: int | None) -> Scope | None:
         """The scope at an address that may be in this unit."""
-        top = self._values.top
-        if top is None or not self._has(top, address, unknown=True):
+        if self.top is None or not self.has(self.top, address, unknown=True):
             return None
         # One function inside of another comes after it.
         holding = [entry for first, end, entry in self._functions if first <= address < end]
         return self._scope(holding[-1], address, depth) if holding else None
 
     def _scope(self, function: Entry, address: int, depth: int | None) -> Scope:
-        names = [self._values.name(function)]
+        names = [self.name(function)]
         found: dict[str, Variable] = {}
         outside = 0  # depth of a block that the address is not in
         for entry in self._entries(function):
@@ -170,18 +158,18 @@ class _Reader:
                     found[variable.name] = variable
                 continue
             is_deeper = entry.tag == _INLINED and len(names) - 1 == depth
-            if entry.tag == _SUBPROGRAM or is_deeper or not self._has(entry, address):
+            if entry.tag == _SUBPROGRAM or is_deeper or not self.has(entry, address):
                 outside = entry.depth
             elif entry.tag == _INLINED:
-                names.append(self._values.name(entry))
-        declared = self._values.inherited(function, At.LINE)
-        base = function.attributes.get(At.FRAME_BASE)
+                names.append(self.name(entry))
+        declared = self.inherited(function, _LINE)
+        base = function.attributes.get(_FRAME_BASE)
         return Scope(
             " < ".join(reversed(names)),
-            self._values.address(function.attributes.get(At.LOW)),
+            self.address(function.attributes.get(_LOW)),
             declared.number if declared else 0,
             base.value if base is not None and isinstance(base.value, bytes) else b"",
-            self.types.type(self._values.inherited(function, At.TYPE)),
+            self.types.type(self.inherited(function, _TYPE)),
             tuple(found.values()),
         )
 
@@ -190,33 +178,24 @@ class _Reader:
         if function.offset not in self._inside:
             if len(self._inside) >= _MOST_KEPT:
                 self._inside.clear()
-            self._inside[function.offset] = list(self._values.below(function.offset, _IN_FUNCTIONS))[1:]
+            self._inside[function.offset] = list(self.entries(_IN_FUNCTIONS, function.offset))[1:]
         return self._inside[function.offset]
 
     def _variable(self, entry: Entry, address: int) -> Variable | None:
-        name = self._values.name(entry)
-        if not name or At.DECLARATION in entry.attributes:
+        name = self.name(entry)
+        if not name or _DECLARATION in entry.attributes:
             return None
-        kind = self.types.type(self._values.inherited(entry, At.TYPE))
+        kind = self.types.type(self.inherited(entry, _TYPE))
         return Variable(name, kind, self._location(entry, address), entry.tag == _PARAMETER)
 
     def _location(self, entry: Entry, address: int) -> bytes | None:
-        attribute = entry.attributes.get(At.LOCATION)
+        attribute = entry.attributes.get(_LOCATION)
         if attribute is None:
-            value = self._values.inherited(entry, At.CONST_VALUE)
+            value = self.inherited(entry, _CONST_VALUE)
             if value is None or not isinstance(value.value, int):
                 return None
             return bytes([_DW_OP_CONSTS]) + _sleb(value.value) + bytes([_DW_OP_STACK_VALUE])
-        if isinstance(attribute.value, bytes):
-            return attribute.value
-        return next(
-            (block for first, end, block in self._values.locations(attribute) if first <= address < end), None
-        )
-
-    def _has(self, entry: Entry, address: int, *, unknown: bool = False) -> bool:
-        """Whether an entry's code includes an address; ``unknown``: what to say of one that names no code."""
-        extents = self._values.extents(entry)
-        return unknown if extents is None else any(first <= address < end for first, end in extents)
+        return self.location(attribute, address)
 
 
 def _sleb(value: int) -> bytes:
