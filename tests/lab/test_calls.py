@@ -159,7 +159,7 @@ def test_two_that_count_run_at_once_and_one_that_would_disturb_them_is_refused(g
     """Where instances have the graph tracer, and the machine the lists of functions."""
     found = run(
         guests.running("6.12"),
-        "$I calls --count 'eventfd_*' --json -a -d 30 > first & first=$!\n"
+        "$I calls --count 'eventfd_*' --json -a -d 300 > first & first=$!\n"
         "until grep -q function_graph /sys/kernel/tracing/instances/*/current_tracer; do sleep 0.1; done\n"
         "$I calls --count 'vfs_write' --json -- sh -c 'echo > /dev/null' > second; echo $?\n"
         "$I calls -g vfs_write -- true 2>&1; echo $?; kill -INT $first; wait $first\n"
@@ -199,7 +199,7 @@ def test_an_untraceable_callee_is_named_by_its_callers_machine_code(guest) -> No
         "$I report run.insitu --callees pipe_ioctl --json",
     )
     callees = json.loads(found)
-    assert callees["calls"] == 1
+    assert callees["calls"] >= 1  # Python asks whether its own streams are terminals, too
     assert any(name.startswith("__put_user") for name in callees["untraceable"])
     assert not any(name.startswith("__put_user") for name in callees["not_traced"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -55,7 +56,8 @@ class KernelText:
             traceable = frozenset(name for name, _ in tracefs.functions())
         finally:
             tracefs.close()
-        return cls(Elf(_KCORE), _of_kallsyms(read_kallsyms()), traceable or None)
+        elf = Elf(os.open(_KCORE, os.O_RDONLY | os.O_CLOEXEC), _KCORE)
+        return cls(elf, _of_kallsyms(read_kallsyms()), traceable or None)
 
     @classmethod
     def of_file(cls, path: str) -> KernelText:
