@@ -13,7 +13,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.call_rows import write_calls
 from insitu.convert.call_spans import CallCost, CallJoiner, CallRecords, Calls
 from insitu.convert.sources import RawSource
-from insitu.convert.trace_pages import TASK, TraceRecords, field_values
+from insitu.convert.trace_pages import TASK, TraceRecords, field_values, values_of
 from insitu.kernel.tracefs import EventFormat
 from insitu.session.call_table import INTERRUPT, KERNEL_FUNCTION
 from insitu.session.core_tables import SPAN
@@ -82,10 +82,11 @@ class GraphDecoder:
         event = records.event[rows]
         for number, at in groups(event):
             fields = {field.name: field for field in self._formats[number].fields}
-            func[at] = field_values(records, rows[at], fields["func"])
-            depth[at] = field_values(records, rows[at], fields["depth"])
-            if number in self._exits and {"calltime", "rettime"} <= fields.keys():
-                ends, starts = (field_values(records, rows[at], fields[name]) for name in ("rettime", "calltime"))
+            has_times = number in self._exits and {"calltime", "rettime"} <= fields.keys()
+            names = ("func", "depth", *(("rettime", "calltime") if has_times else ()))
+            func[at], depth[at], *times = values_of(records, rows[at], [fields[name] for name in names])
+            if times:
+                ends, starts = times
                 dur_ns[at] = np.maximum(ends.astype(np.int64) - starts.astype(np.int64), 0)
         tid, cpu = np.asarray(field_values(records, rows, TASK), np.int32), records.cpu[rows]
         found = CallRecords(
@@ -131,9 +132,7 @@ class CallSpans:
             return
         found, lost_ns = self._decoder.decode(records)
         if len(found.ts_ns):
-            busiest = int(np.bincount(found.cpu).argmax())  # windows are complete until its last record
-            until_ns = int(found.ts_ns[found.cpu == busiest].max())
-            self._write(self._joiner.add(found, lost_ns, until_ns, self._decoder.handlers))
+            self._write(self._joiner.add(found, lost_ns, records.until_ns - 1, self._decoder.handlers))
 
     def finish(self) -> None:
         """Write the calls that have not returned."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from insitu.errors import InsituError
 from insitu.files import make_directory
 from insitu.session import core_tables
+from insitu.session.coded_texts import CodedTexts, joined_texts
 from insitu.session.directory import drop_raw
 from insitu.session.identities import Identities
 from insitu.session.interning import FrameTable, StackTree
@@ -325,6 +326,8 @@ def joined(parts: Sequence[Any], storage: str = "") -> Any:
         return [] if dtype is None else np.zeros(0, dtype)
     if len(parts) == 1:
         return parts[0]
+    if all(isinstance(part, CodedTexts) for part in parts):
+        return joined_texts(parts)
     if all(type(part) is np.ndarray for part in parts):
         return np.concatenate(parts)
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):

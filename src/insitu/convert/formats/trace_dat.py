@@ -15,8 +15,9 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.ahead import ahead
 from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.trace_dat_file import TraceBuffer, TraceDat, open_trace_dat
-from insitu.convert.trace_events import EventKind, EventWriter, event_kinds, windows
-from insitu.convert.trace_pages import TraceRecords, page_layout
+from insitu.convert.trace_events import EventKind, EventWriter, event_kinds
+from insitu.convert.trace_pages import END_NS, TraceRecords, page_layout
+from insitu.convert.trace_windows import windows
 from insitu.errors import InsituError
 from insitu.session.writer import SessionWriter
 
@@ -84,11 +85,16 @@ def kinds_of(found: TraceDat, writer: SessionWriter) -> dict[int, EventKind]:
 def _records(found: TraceDat, buffer: TraceBuffer) -> Iterator[TraceRecords]:
     layout = page_layout(found.header_page, buffer.page_bytes)
     files = {each.cpu: found.pages(buffer, each) for each in buffer.cpus}
+    tsc = found.tsc if (buffer.clock or found.clock) == "x86-tsc" else None
+
+    def in_time(ticks: I64) -> I64:
+        return (ticks if tsc is None else _scaled(ticks, *tsc)) + found.offset_ns
+
     for records in windows(files, layout):
-        ts_ns = records.ts_ns
-        if found.tsc is not None and (buffer.clock or found.clock) == "x86-tsc":
-            ts_ns = _scaled(ts_ns, *found.tsc)
-        yield TraceRecords(records.memory, ts_ns + found.offset_ns, *records[2:])
+        until_ns = records.until_ns
+        if until_ns != END_NS:
+            until_ns = int(in_time(np.array([until_ns]))[0])
+        yield TraceRecords(records.memory, in_time(records.ts_ns), *records[2:-1], until_ns)
 
 
 def _scaled(ticks: I64, mult: int, shift: int, offset: int) -> I64:
