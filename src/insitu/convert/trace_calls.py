@@ -16,6 +16,7 @@ from insitu.convert.sources import RawSource
 from insitu.convert.trace_pages import TASK, TraceRecords, field_values, values_of
 from insitu.kernel.tracefs import EventFormat
 from insitu.session.call_table import INTERRUPT, KERNEL_FUNCTION
+from insitu.session.coded_texts import CodedTexts
 from insitu.session.core_tables import SPAN
 from insitu.session.distinct import groups
 from insitu.session.interning import GrowingIndex
@@ -146,5 +147,5 @@ class CallSpans:
         self._dropped += calls.dropped
         if not len(calls.ts_ns):
             return
-        categories = np.where(calls.interrupt, INTERRUPT, KERNEL_FUNCTION).tolist()
+        categories = CodedTexts(calls.interrupt, (KERNEL_FUNCTION, INTERRUPT))
         write_calls(self._writer, calls, self._decoder.functions, categories)

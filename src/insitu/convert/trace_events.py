@@ -244,9 +244,9 @@ class EventWriter:
                     self._comms.setdefault(number, columns[comm][row])
         for field in kind.format.fields:
             if _semantic(field) == "kernel_address" and field.name in _CODE:
-                batch[_free(f"{field.name}_function", batch)] = self._stacks.functions(
-                    np.asarray(batch[column_of(field.name)])
-                )
+                address = np.asarray(batch[column_of(field.name)])
+                batch[_free(f"{field.name}_function", batch)] = self._stacks.functions(address)
+                batch[_free(f"{field.name}_offset", batch)] = self._stacks.offsets(address)
         if stacks is not None:
             batch[_free("stack", batch)] = stacks[rows]
         table = self._tables.get(kind.label)
@@ -345,6 +345,17 @@ def table_names(kinds: Iterable[EventKind], prefix: str = "") -> dict[str, str]:
     }
 
 
+def _own_column(name: str, values: Any) -> Column:
+    """A column that no field is: the event's stack, and of an address of code the function and the offset in it."""
+    if isinstance(values, CodedTexts):
+        return Column(name, "name", "the kernel function")
+    return (
+        Column(name, "stack")
+        if name.startswith("stack")
+        else Column(name, "integer", "bytes from the function's start")
+    )
+
+
 def _table(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
     fields = {column_of(field.name): field for field in kind.format.fields}
     columns = [Column("ts_ns", "timestamp"), Column("utid", "utid"), Column("cpu", "cpu", default=-1)]
@@ -355,7 +366,7 @@ def _table(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
         taken.add(name.casefold())
         field = fields.get(name)
         if field is None:
-            columns.append(Column(name, "stack" if name.startswith("stack") else "name"))
+            columns.append(_own_column(name, values))
         elif isinstance(values, (list, CodedTexts)):
             is_bytes = bool(values) and isinstance(values[0], bytes)
             columns.append(Column(name, "blob" if is_bytes else _semantic(field) or "text", field.declaration))

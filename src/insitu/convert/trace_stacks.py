@@ -44,6 +44,12 @@ class TraceStacks:
         names = [frames[-1].function if frames else "" for frames in self._addresses.symbols.kernel(found)]
         return CodedTexts(inverse, names)
 
+    def offsets(self, address: NDArray[Any]) -> I64:
+        """How far behind the start of its function each address of code is, in bytes."""
+        found, inverse = distinct(address.astype(np.uint64))
+        symbols = [self._addresses.symbols.kernel_symbol(each) for each in found.tolist()]
+        return np.array([0 if each is None else each[1] for each in symbols], np.int64)[inverse]
+
     def after(self, records: TraceRecords) -> I32 | None:
         """For each record the stack that follows it on its CPU, of the same thread; None: there are no stacks."""
         kernel, user = (self._numbers.get(label, -1) for label in (KERNEL_STACK, USER_STACK))

@@ -15,6 +15,7 @@ from insitu.convert.probe_source import decoded_events
 from insitu.convert.sources import RawSource
 from insitu.convert.user_frames import ENDED, ENTRY, MOST_DEPTH, RETURN, UserRecords, user_frames
 from insitu.session.call_table import LIBRARY_CALL, USER_FUNCTION, CallTable, with_totals
+from insitu.session.coded_texts import CodedTexts
 from insitu.session.core_tables import SPAN
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
@@ -152,7 +153,8 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     library = bool(source.layout["library"])
     category, module = (LIBRARY_CALL, "[library]") if library else (USER_FUNCTION, str(source.layout["module"]))
     frames = [Frame(name, module) for name, _ in functions]
-    ids = write_calls(writer, found.calls, frames, [category] * rows, found.enter["pid"].to_numpy().astype(np.int32))
+    categories = CodedTexts(np.zeros(rows, np.int32), (category,))
+    ids = write_calls(writer, found.calls, frames, categories, found.enter["pid"].to_numpy().astype(np.int32))
     writer.append(FUNCTION_CALL, {"span_id": ids, **call_texts(found, functions)})
 
 

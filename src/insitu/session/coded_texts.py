@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ class CodedTexts:
 
     __slots__ = ("codes", "values")
 
-    def __init__(self, codes: NDArray[np.integer], values: Sequence[str]) -> None:
+    def __init__(self, codes: NDArray[Any], values: Sequence[str]) -> None:
         self.codes: NDArray[np.int32] = codes.astype(np.int32, copy=False)
         self.values: Sequence[str] = values
 
