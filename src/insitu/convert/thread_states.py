@@ -185,7 +185,9 @@ class StateJoiner:
         found = ThreadStates(*columns, waker_tid[at].astype(np.int32), waker_ts[at], row.stack)
         given = ~row.done & (ended | ~last)
         ran = _taken(row, starts[at] & out & given)
-        found = _taken(found, np.flatnonzero(given)[np.argsort(order[at[given]])])  # in the order of time again
+        again = np.full(len(order), -1, np.int32)  # in the order of time, in which events were numbered
+        again[order[at[given]]] = np.flatnonzero(given)
+        found = _taken(found, again[again >= 0])
         events.done[:] = True
         events.done[at[last]] = False
         held = _needed(events.tid, at[last])
