@@ -39,8 +39,10 @@ def compare(what: str, ours: Sequence[str], peer: Sequence[str], runs: int = 5) 
     mine = statistics.median(cost.wall_s for cost, _ in costs)
     theirs = statistics.median(cost.wall_s for _, cost in costs)
     peak = max(cost.peak_mib for cost, _ in costs)
+    cpu, their_cpu = (statistics.median(each.cpu_s for each in side) for side in zip(*costs, strict=True))
     print(
-        f"{what}: insitu {mine:.3f} s ({peak:.0f} MiB), peer {theirs:.3f} s: {theirs / mine:.2f} times faster"
+        f"{what}: insitu {mine:.3f} s ({cpu:.3f} s of CPU, {peak:.0f} MiB), peer {theirs:.3f} s ({their_cpu:.3f}):"
+        f" {theirs / mine:.2f} times faster"
         f"  [medians of {runs}; {' '.join(map(os.path.basename, ours[:1]))} {' '.join(ours[1:])} | {' '.join(peer)}]",
         flush=True,
     )

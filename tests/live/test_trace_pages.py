@@ -230,7 +230,15 @@ def test_events_are_printed_as_the_kernel_prints_them(instance, tracefs):
         return found[1] if found else None
 
     layout = page_layout(tracefs.read("events/header_page"), PAGE_BYTES)
-    lines = TraceLines(layout, kinds, out, thread=lambda tid: "x", symbol=symbol, constant=constant)
+    lines = TraceLines(
+        layout,
+        kinds,
+        out,
+        thread=lambda tid: "x",
+        symbol=symbol,
+        user_symbol=lambda pid, at: hex(at),
+        constant=constant,
+    )
     lines.add(pages(instance), 2**63 - 1)
     ours = re.findall(r"-(\d+) .*?\[(\d+)\] +([\d.]+): (\w+): +(.*)", out.getvalue())
     assert len({name for _, _, _, name, _ in kernel}) > 8

@@ -96,14 +96,13 @@ def test_threads_have_the_names_that_the_file_lists_or_a_switch_says(tmp_path, s
 
 def test_functions_are_named_by_the_symbols_of_the_file(tmp_path, session_of):
     with session_of(files.file("version_7", tmp_path)) as session:
-        rows = session["event.kmem_cache_alloc"].select("ts_ns", "call_site_function").rows()
+        events = session["event.kmem_cache_alloc"]
+        rows = events.select("ts_ns", "call_site_function", "call_site_offset").rows()
         assert session.manifest.kernel.startswith("6.18.")
-    printed = {
-        line.ts_ns: str(line.fields["call_site"]).partition("+")[0]
-        for line in files.report("events")
-        if "ptr" in line.fields
-    }
-    assert all(name in (printed[ts_ns], "") or name.startswith("0x") for ts_ns, name in rows)
+    printed = {line.ts_ns: str(line.fields["call_site"]) for line in files.report("events") if "ptr" in line.fields}
+    known = [(ts_ns, f"{name}+{offset:#x}") for ts_ns, name, offset in rows if name and not name.startswith("0x")]
+    assert known
+    assert [place for _, place in known] == [printed[ts_ns] for ts_ns, _ in known]
 
 
 def test_a_file_that_was_cut_off_gives_the_pages_that_are_whole(tmp_path, session_of):

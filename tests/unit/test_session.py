@@ -458,6 +458,25 @@ def test_a_session_that_cannot_be_written_is_read_all_the_same(tmp_path: Path, m
     assert (path / "raw" / "perf" / "cpu0.records").exists()
 
 
+def test_a_large_part_that_finds_no_room_while_others_are_made_fails_the_session(tmp_path: Path) -> None:
+    path = tmp_path / "s.insitu"
+    create(path, Manifest.here(procfs), procfs)
+    rows = 1 << 18  # written in a thread
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        pytest.raises(OSError, match="No space"),
+        SessionWriter.on_disk(path) as writer,
+    ):
+
+        def full(connection: object, target: Path, *words: object) -> None:
+            if "span" in target.parts:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patched.setattr("insitu.session.writer.write_part", full)
+        writer.append(SPAN, {"id": np.arange(rows), "ts_ns": np.arange(rows), "name": ["x"] * rows})
+        writer.finish()
+
+
 def test_a_disk_that_fills_while_converting_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = raw_session(tmp_path / "s.insitu", RECORDS)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from insitu.convert.thread_states import (
     STATES,
+    StateJoiner,
     Switches,
     ThreadStates,
     Wakings,
@@ -138,6 +139,36 @@ def test_states_of_any_events_equal_those_of_a_walk(
         (ts, cpu, prev, state, following) for ts, cpu, prev, state, following in switches if prev != following
     ]
     assert sorted(rows(thread_states(*columns(switches, wakings)))) == walked(switches, wakings)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 1), _tids, st.sampled_from([*PREV_STATES]), _tids)),
+    st.lists(st.tuples(st.integers(0, 40), _tids, _tids)),
+    st.lists(st.integers(0, 40), max_size=6),
+)
+def test_states_joined_window_by_window_equal_those_of_a_walk(
+    switches: list[tuple[int, ...]], wakings: list[tuple[int, ...]], ends: list[int]
+) -> None:
+    switches = [
+        (ts, cpu, prev, state, following) for ts, cpu, prev, state, following in switches if prev != following
+    ]
+    joiner, found = StateJoiner(), []
+    begin = 0
+    for end in [*sorted(ends), 41]:
+        parts = ([each for each in events if begin <= each[0] < end] for events in (switches, wakings))
+        found += rows(joiner.add(*columns(*parts)))
+        begin = end
+    assert sorted(found + rows(joiner.finish())) == walked(switches, wakings)
+
+
+def test_what_is_held_between_windows_does_not_grow_with_the_wakings_of_a_thread_that_runs() -> None:
+    joiner = StateJoiner()
+    joiner.add(*columns([(1, 0, 5, 1, 7)], []))
+    for window in range(2, 50):
+        joiner.add(*columns([], [(1000 * window + at, 7, 8) for at in range(500)]))
+    assert joiner.held <= 4 * 2
+    assert (1, 99000, 7, 0, "running", 0, 0) in rows(joiner.finish(*columns([(99001, 0, 7, 2, 5)], [])))
 
 
 def test_states_are_written_with_the_threads_of_the_session(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
 
-__all__ = ["enumerator", "kernel_symbols", "thread_names"]
+__all__ = ["enumerator", "kernel_symbols", "thread_names", "user_symbols"]
 
 
 def thread_names(tracefs: Tracefs) -> Callable[[int], str]:
@@ -47,6 +47,20 @@ def kernel_symbols() -> Callable[[int], str]:
 
     def symbol(address: int) -> str:
         found = symbols.kernel_symbol(address)
+        return f"{found[0]}+{found[1]:#x}" if found else f"{address:#x}"
+
+    return symbol
+
+
+def user_symbols() -> Callable[[int, int], str]:
+    """What shows an address of a process (its pid, address): ``name+0x12``, also when it has ended since."""
+    from insitu.probe.runtime.symbols import Symbols
+
+    symbols = Symbols({})
+    symbols.processes.listen(None)
+
+    def symbol(pid: int, address: int) -> str:
+        found = symbols.user(address, pid)
         return f"{found[0]}+{found[1]:#x}" if found else f"{address:#x}"
 
     return symbol

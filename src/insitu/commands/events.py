@@ -147,7 +147,7 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
                 messages.note(f"{rows} events, {manifest.lost} lost, in {args.output}")
             status = status_of(outcome, manifest)
         else:
-            lines = _lines(source)
+            lines = _lines(source, user_stack=args.user_stack)
             source.see = lines.add
             outcome = run_sources(request, [source], TextDestination())
             lines.add([], _FOREVER)
@@ -185,9 +185,9 @@ def _print(args: argparse.Namespace) -> int:
     return 0
 
 
-def _lines(source: "TracePagesSource") -> "TraceLines":
+def _lines(source: "TracePagesSource", *, user_stack: bool) -> "TraceLines":
     """What prints a source's pages."""
-    from insitu.commands._live_names import enumerator, kernel_symbols, thread_names
+    from insitu.commands._live_names import enumerator, kernel_symbols, thread_names, user_symbols
     from insitu.convert.trace_events import described
     from insitu.views.trace_lines import TraceLines
 
@@ -196,6 +196,7 @@ def _lines(source: "TracePagesSource") -> "TraceLines":
         sys.stdout,
         thread=thread_names(source.tracefs),
         symbol=kernel_symbols(),
+        user_symbol=user_symbols() if user_stack else lambda pid, address: hex(address),
         constant=enumerator,
     )
 

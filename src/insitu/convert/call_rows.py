@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.call_spans import Calls
+from insitu.session.coded_texts import CodedTexts
 from insitu.session.core_tables import SPAN
 from insitu.session.distinct import groups
 from insitu.session.writer import SessionWriter
@@ -23,7 +24,7 @@ def write_calls(
     writer: SessionWriter,
     calls: Calls,
     functions: Sequence[Frame],
-    categories: Sequence[str],
+    categories: CodedTexts,
     pid: I32 | None = None,
 ) -> I64:
     """Write calls of ``functions``, in the order of time; returns the id of each. ``categories`` and ``pid`` have one
@@ -34,7 +35,7 @@ def write_calls(
     id_of = np.empty(len(order), np.int64)
     id_of[order] = ids
     parent = calls.parent[order]
-    names = np.array([each.function for each in functions], object)
+    names = [each.function for each in functions]
     open_calls = calls.dur_ns[order] < 0
     ts_ns, tid = calls.ts_ns[order], np.maximum(calls.thread[order], 0)
     writer.append(
@@ -46,8 +47,8 @@ def write_calls(
             "self_ns": np.ma.masked_array(calls.self_ns[order], open_calls),
             "utid": writer.processes.utids(tid, ts_ns, None if pid is None else pid[order]),
             "cpu": calls.cpu[order],
-            "category": np.array(categories, object)[order].tolist(),
-            "name": names[calls.func[order]].tolist(),
+            "category": CodedTexts(categories.codes[order], categories.values),
+            "name": CodedTexts(calls.func[order], names),
             "parent": np.ma.masked_array(id_of[parent], parent < 0),
             "depth": calls.depth[order],
             "stack": stack[order],

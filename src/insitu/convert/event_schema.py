@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, Field
+from insitu.session.coded_texts import CodedTexts
 from insitu.session.schema import Column, Table
 
 __all__ = [
@@ -73,8 +74,8 @@ def table_of(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
         taken.add(name.casefold())
         field = fields.get(name)
         if field is None:
-            columns.append(Column(name, "stack" if name.startswith("stack") else "name"))
-        elif isinstance(values, list):
+            columns.append(_own_column(name, values))
+        elif isinstance(values, (list, CodedTexts)):
             is_bytes = bool(values) and isinstance(values[0], bytes)
             columns.append(Column(name, "blob" if is_bytes else _semantic(field) or "text", field.declaration))
         else:
@@ -85,6 +86,15 @@ def table_of(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
         return Table(table, f"the kernel's trace event {kind.label}", tuple(columns))
     except ValueError as error:
         raise InsituError(f"the format of {kind.category}:{kind.name} is damaged: {error}") from None
+
+
+def _own_column(name: str, values: Any) -> Column:
+    """A column that no field is: the event's stack, and of an address of code the function and the offset in it."""
+    if isinstance(values, CodedTexts):
+        return Column(name, "name", "the kernel function")
+    if name.startswith("stack"):
+        return Column(name, "stack")
+    return Column(name, "integer", "bytes from the function's start")
 
 
 def column_of(name: str) -> str:

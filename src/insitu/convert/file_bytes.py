@@ -28,6 +28,17 @@ class FileBytes:
         low, high = self._low + low, self._low + max(low, high)
         return memoryview(self._read(low, high) if self._whole is None else self._whole[low:high])
 
+    def into(self, low: int, buffer: memoryview) -> int:
+        """Read the bytes from ``low`` on into ``buffer``; returns their number, see ``data[low:high]``."""
+        low = min(self._low + low, self._high)
+        buffer, done = buffer[: self._high - low], 0
+        if self._whole is not None:
+            buffer[:] = self._whole[low : low + len(buffer)]
+            return len(buffer)
+        while done < len(buffer) and (count := os.preadv(self._file.fileno(), [buffer[done:]], low + done)):
+            done += count
+        return done
+
     def part(self, low: int, high: int) -> "FileBytes":
         """The bytes from ``low`` to ``high``, not read yet."""
         found = FileBytes.__new__(FileBytes)

@@ -1,25 +1,28 @@
 """What each thread did at any time, running, waiting for a CPU or asleep: from the scheduler's events.
 
 sched_switch says who left a CPU, in which state, and who got it; sched_waking (or sched_wakeup) who woke whom.
-Whole columns are sorted and compared; there is no loop over events.
+Whole columns are sorted and compared, a window of time after another; there is no loop over events.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.convert.trace_pages import END_NS
+from insitu.session.coded_texts import CodedTexts
 from insitu.session.core_tables import THREAD_STATE
-from insitu.session.distinct import distinct, stable_order
+from insitu.session.distinct import distinct, stable_order, time_order
 from insitu.session.writer import SessionWriter
 
 __all__ = [
     "STATES",
     "WAKINGS",
     "SchedulerEvents",
+    "StateJoiner",
     "Switches",
     "ThreadStates",
     "Wakings",
@@ -85,8 +88,16 @@ class Wakings(NamedTuple):
     waker_tid: I32
 
 
+_NONE_32, _NONE_64 = np.zeros(0, np.int32), np.zeros(0, np.int64)
+_NO_SWITCHES: Final = Switches(_NONE_64, _NONE_32, _NONE_32, _NONE_64, _NONE_32, _NONE_32)
+_NO_WAKINGS: Final = Wakings(_NONE_64, _NONE_32, _NONE_32)
+
+
 class ThreadStates(NamedTuple):
-    """Rows in the order of time. ``dur_ns`` is -1 of a last state; ``waker_ts_ns`` 0 where no waking is known."""
+    """Rows of a window, in the order of time.
+
+    ``dur_ns`` is -1 of a last state; ``waker_ts_ns`` 0 where no waking is known.
+    """
 
     ts_ns: I64
     dur_ns: I64
@@ -99,69 +110,109 @@ class ThreadStates(NamedTuple):
 
 
 def thread_states(switches: Switches, wakings: Wakings, *, start_ns: int | None = None) -> ThreadStates:
-    """The states of all threads but the idle ones, in which times and threads may come in any order.
+    """The states of all threads, whose events may come in any order; see ``StateJoiner``."""
+    return StateJoiner(start_ns).finish(switches, wakings)
+
+
+class _Events(NamedTuple):
+    """What happened to threads: each left a CPU, was woken or got a CPU."""
+
+    ts_ns: I64
+    kind: NDArray[np.int8]
+    tid: I32
+    cpu: I32
+    left: NDArray[np.int8]
+    """The state in which a thread left its CPU."""
+    waker_tid: I32
+    stack: I32
+    done: Bools
+    """Its row has been given."""
+
+
+class StateJoiner:
+    """Joins the events of threads but the idle ones to states, a window of time after another.
 
     A thread that first leaves a CPU ran there from ``start_ns`` on (default: the first event). It is ``runnable``
     from the first waking after it fell asleep, or that fell between its decision to sleep and its leaving the CPU.
     Where events of a thread contradict each other some were lost, and what it did between them is ``unknown``.
     """
-    switches, wakings = Switches(*_in_time(*switches)), Wakings(*_in_time(*wakings))
-    kind, source, tid = _events(switches, wakings)
-    order = stable_order(distinct(tid)[1])  # by thread, and of one as they were
-    kind, source, who = kind[order], source[order], tid[order]
-    starts = _changes(who)  # a thread's first event
-    out, wakes = kind == _OUT, kind == _WAKE
-    left = np.full(len(kind), _UNKNOWN, np.int8)
-    left[out] = _states_of(switches.prev_state)[source[out]]
-    asleep = out & (left >= _SLEEPING)
-    first_waking = wakes & (_before(asleep, False) | starts)
-    # A thread asleep that returns without having been woken: the waking just before had found it still on the CPU.
-    returns = np.append(kind[1:] == _IN, False) & np.append(~starts[1:], False) if len(kind) else wakes
-    early = asleep & returns & ~starts & _before(wakes & ~first_waking, False)
-    waking = np.where(early, _before(source, -1), np.where(wakes, source, -1))
 
-    at = np.flatnonzero(~wakes | first_waking)  # other wakings are of threads that run or are runnable already
-    kind, starts, left, waking, early = kind[at], starts[at], left[at], waking[at], early[at]
-    source, order, who = source[at], order[at], who[at]
-    switched = kind != _WAKE
-    cpu, when, stack = np.full(len(at), -1, np.int32), np.zeros(len(at), np.int64), np.zeros(len(at), np.int32)
-    cpu[switched] = switches.cpu[source[switched]]
-    when[switched] = switches.ts_ns[source[switched]]
-    when[~switched] = wakings.ts_ns[source[~switched]]
-    out = kind == _OUT
-    if switches.prev_stack is not None:
-        stack[out] = switches.prev_stack[source[out]]
-    last = np.append(starts[1:], True)[: len(at)]
-    state = np.where(kind == _IN, _RUNNING, np.where(early | ~switched, _RUNNABLE, left)).astype(np.int8)
-    then_out = np.append(out[1:], False)[: len(at)]
-    contradicts = then_out != (kind == _IN)
-    contradicts[:-1] |= (kind[:-1] == _IN) & (cpu[1:] != cpu[:-1])
-    state[contradicts & ~last & (state != _EXITED)] = _UNKNOWN
-    duration = np.where(last | (state == _EXITED), -1, np.append(when[1:], 0)[: len(at)] - when)
-    waker_tid, waker_ts = np.zeros(len(at), np.int32), np.zeros(len(at), np.int64)
-    woken = np.flatnonzero(waking >= 0)
-    waker_tid[woken], waker_ts[woken] = wakings.waker_tid[waking[woken]], wakings.ts_ns[waking[woken]]
-    ran = tuple(column[starts & out] for column in (when, who, cpu))
-    cpu[state != _RUNNING] = -1
-    # Back into the order of time, in which events were numbered.
-    row = np.full(len(tid), -1, np.int32)
-    row[order] = np.arange(len(at), dtype=np.int32)
-    row = row[row >= 0]
-    begin = start_ns if start_ns is not None else int(when[row[0]]) if len(row) else 0
-    columns: Sequence[NDArray[Any]] = (when, duration, who, cpu, state, waker_tid, waker_ts, stack)
-    first: Sequence[NDArray[Any]] = _first(begin, *ran)
-    return ThreadStates(*(_joined(before, column, row) for before, column in zip(first, columns, strict=True)))
+    def __init__(self, start_ns: int | None = None) -> None:
+        self._start_ns = start_ns
+        self._held = _events(_NO_SWITCHES, _NO_WAKINGS)
+
+    @property
+    def held(self) -> int:
+        """How many events wait for later ones: at most four of each thread."""
+        return len(self._held.ts_ns)
+
+    def add(self, switches: Switches, wakings: Wakings) -> ThreadStates:
+        """The states that are over. No event is before those of the last call; in one call they are in any order."""
+        return self._states(_events(switches, wakings), ended=False)
+
+    def finish(self, switches: Switches = _NO_SWITCHES, wakings: Wakings = _NO_WAKINGS) -> ThreadStates:
+        """The states of the last events, with the last state of each thread."""
+        return self._states(_events(switches, wakings), ended=True)
+
+    def _states(self, new: _Events, *, ended: bool) -> ThreadStates:
+        if self._start_ns is None and len(new.ts_ns):
+            self._start_ns = int(new.ts_ns[0])
+        events = _concatenated([self._held, new])
+        order = stable_order(distinct(events.tid)[1])  # by thread, and of one as they were
+        events = _taken(events, order)
+        starts = _changes(events.tid)  # a thread's first event
+        out, wakes = events.kind == _OUT, events.kind == _WAKE
+        asleep = out & (events.left >= _SLEEPING)
+        first_waking = wakes & (_before(asleep, False) | starts)
+        # A thread asleep that returns without having been woken: the waking just before had found it on the CPU.
+        returns = _after(events.kind == _IN, False) & _after(~starts, False)
+        early = asleep & returns & ~starts & _before(wakes & ~first_waking, False)
+        woken = np.flatnonzero(early | wakes)
+        waking = woken - early[woken]
+        waker_tid, waker_ts = np.zeros((2, len(wakes)), np.int64)
+        waker_tid[woken], waker_ts[woken] = events.waker_tid[waking], events.ts_ns[waking]
+
+        at = np.flatnonzero(~wakes | first_waking)  # other wakings are of threads that run or are runnable already
+        row, early = _taken(events, at), early[at]
+        out, runs = row.kind == _OUT, row.kind == _IN
+        last = _after(starts[at], True)
+        state = np.where(runs, _RUNNING, np.where(early | ~(out | runs), _RUNNABLE, row.left)).astype(np.int8)
+        contradicts = _after(out, False) != runs
+        contradicts[:-1] |= runs[:-1] & (row.cpu[1:] != row.cpu[:-1])
+        state[contradicts & ~last & (state != _EXITED)] = _UNKNOWN
+        duration = np.where(last | (state == _EXITED), -1, _after(row.ts_ns, 0) - row.ts_ns)
+        columns = (row.ts_ns, duration, row.tid, np.where(state == _RUNNING, row.cpu, -1).astype(np.int32), state)
+        found = ThreadStates(*columns, waker_tid[at].astype(np.int32), waker_ts[at], row.stack)
+        given = ~row.done & (ended | ~last)
+        ran = _taken(row, starts[at] & out & given)
+        again = np.full(len(order), -1, np.int32)  # in the order of time, in which events were numbered
+        again[order[at[given]]] = np.flatnonzero(given)
+        found = _taken(found, again[again >= 0])
+        events.done[:] = True
+        events.done[at[last]] = False
+        held = _needed(events.tid, at[last])
+        self._held = _taken(events, held[np.argsort(order[held])])
+        return _concatenated([_first(self._start_ns or 0, ran.ts_ns, ran.tid, ran.cpu), found])
+
+
+def _needed(tid: I32, last: I64) -> I64:
+    """What the next event of each thread may depend on; ``last`` is where its last state began.
+
+    Those are the two events before, which say whether it was woken early, and its last waking.
+    """
+    kept = np.zeros(len(tid), np.bool_)
+    for back in (1, 2):
+        before = last[last >= back]
+        kept[before[tid[before - back] == tid[before]] - back] = True
+    kept[last] = True
+    return np.flatnonzero(kept | _after(_changes(tid), True))
 
 
 def write_thread_states(writer: SessionWriter, states: ThreadStates) -> None:
     """Append the rows to the table ``thread_state``."""
-    import polars
-
-    names = polars.Series(STATES)
     writer.append(THREAD_STATE, {})
     for at in range(0, len(states.ts_ns), _BATCH_ROWS):
-        columns: Sequence[Any] = states
-        batch = ThreadStates(*(column[at : at + _BATCH_ROWS] for column in columns))
+        batch = _taken(states, slice(at, at + _BATCH_ROWS))
         waker = np.zeros(len(batch.tid), np.int32)
         known = batch.waker_tid > 0
         waker[known] = writer.processes.utids(batch.waker_tid[known], batch.waker_ts_ns[known])
@@ -172,7 +223,7 @@ def write_thread_states(writer: SessionWriter, states: ThreadStates) -> None:
                 "dur_ns": np.ma.masked_array(np.maximum(batch.dur_ns, 0), batch.dur_ns < 0),
                 "utid": writer.processes.utids(batch.tid, batch.ts_ns),
                 "cpu": batch.cpu,
-                "state": names[batch.state.astype(np.uint32)],
+                "state": CodedTexts(batch.state, STATES),
                 "waker": np.ma.masked_array(waker, ~known),
                 "waker_ts_ns": np.ma.masked_array(batch.waker_ts_ns, batch.waker_ts_ns == 0),
                 "stack": batch.stack,
@@ -181,11 +232,16 @@ def write_thread_states(writer: SessionWriter, states: ThreadStates) -> None:
 
 
 class SchedulerEvents:
-    """Collects the scheduler's trace events, batch by batch, for the states of threads."""
+    """Writes the states of threads from the scheduler's trace events, which come a window of time after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, writer: SessionWriter, only: Collection[int] | None = None) -> None:
+        """Write the table ``thread_state``, if there are switches: ``only`` of these threads, or of all."""
+        self._writer = writer
+        self._only = None if only is None else np.array(sorted(only), np.int32)
+        self._joiner = StateJoiner(writer.manifest.start_ns or None)
         self._switches: list[Switches] = []
         self._wakings: list[Wakings] = []
+        self._switched = False
 
     def add(self, label: str, columns: Mapping[str, Any], tid: I32, stack: I32 | None) -> None:
         """Take the columns of events "CATEGORY:NAME"; ``tid`` is the thread that they happened in, of ``WAKINGS`` 0
@@ -202,44 +258,80 @@ class SchedulerEvents:
             kept = of("prev_pid", np.int32), of("prev_state", np.int64), of("next_pid", np.int32)
             stack = np.zeros(len(tid), np.int32) if stack is None else stack
             self._switches.append(Switches(columns["ts_ns"], columns["cpu"], *kept, stack))
+            self._switched = True
         elif label in WAKINGS:
             self._wakings.append(Wakings(columns["ts_ns"], of("pid", np.int32), tid))
 
-    def write(self, writer: SessionWriter, only: Collection[int] | None = None) -> None:
-        """Write the table ``thread_state``, if there were switches: ``only`` of these threads, or of all."""
-        if self._switches:
-            none = Wakings(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
-            switches = Switches(*map(np.concatenate, zip(*self._switches, strict=True)))
-            wakings = Wakings(*map(np.concatenate, zip(*(self._wakings or [none]), strict=True)))
-            states = thread_states(switches, wakings, start_ns=writer.manifest.start_ns or None)
-            if only is not None:
-                known = np.isin(states.tid, np.array(sorted(only), np.int32))
-                columns: Sequence[Any] = states
-                states = ThreadStates(*(column[known] for column in columns))
-            write_thread_states(writer, states)
+    def advance(self, until_ns: int) -> None:
+        """Write the states that are over, where all events from before ``until_ns`` have come."""
+        if self._switches or self._wakings:
+            switches, self._switches = _split(self._switches, until_ns)
+            wakings, self._wakings = _split(self._wakings, until_ns)
+            self._write(self._joiner.add(switches or _NO_SWITCHES, wakings or _NO_WAKINGS))
+
+    def finish(self) -> None:
+        """Write the rest."""
+        self.advance(END_NS)
+        self._write(self._joiner.finish())
+
+    def _write(self, states: ThreadStates) -> None:
+        if self._switched:
+            if self._only is not None:
+                states = _taken(states, np.isin(states.tid, self._only))
+            write_thread_states(self._writer, states)
 
 
-def _in_time(ts_ns: I64, *columns: Any) -> list[Any]:
-    """The columns in the order of time; one may be None."""
-    if bool((ts_ns[1:] >= ts_ns[:-1]).all()):
-        return [ts_ns, *columns]
-    order = np.argsort(ts_ns, kind="stable")
-    return [None if column is None else column[order] for column in (ts_ns, *columns)]
+Columns = TypeVar("Columns", bound=tuple[Any, ...])
 
 
-def _events(switches: Switches, wakings: Wakings) -> tuple[NDArray[np.int8], I32, I32]:
-    """Kind, row in its table, and thread of each event, in the order of time, without the idle threads'."""
-    rows, woken = len(switches.ts_ns), len(wakings.ts_ns)
-    at = 2 * np.searchsorted(switches.ts_ns, wakings.ts_ns) + np.arange(woken)
+def _taken(columns: Columns, rows: Any) -> Columns:
+    """Rows of columns, which are a named tuple of arrays."""
+    make: Any = type(columns)
+    return cast(Columns, make(*(column[rows] for column in columns)))
+
+
+def _concatenated(parts: Sequence[Columns]) -> Columns:
+    make: Any = type(parts[0])
+    return cast(Columns, make(*map(np.concatenate, zip(*parts, strict=True))))
+
+
+def _split(batches: list[Columns], until_ns: int) -> tuple[Columns | None, list[Columns]]:
+    """The rows from before a time, and the rest."""
+    if not batches:
+        return None, []
+    whole = _concatenated(batches)
+    late = whole[0] >= until_ns
+    return (_taken(whole, ~late), [_taken(whole, late)]) if late.any() else (whole, [])
+
+
+def _events(switches: Switches, wakings: Wakings) -> _Events:
+    """The events in the order of time, without the idle threads'; wakings before switches of the same time."""
+    order, woken_order = time_order(switches.ts_ns), time_order(wakings.ts_ns)
+    ts_ns, woken_ns = switches.ts_ns[order], wakings.ts_ns[woken_order]
+    rows, woken = len(ts_ns), len(woken_ns)
+    at = 2 * np.searchsorted(ts_ns, woken_ns) + np.arange(woken)
     switched = np.ones(2 * rows + woken, np.bool_)
     switched[at] = False
-    kind = np.full(len(switched), _WAKE, np.int8)
-    kind[switched] = np.tile(np.array([_OUT, _IN], np.int8), rows)
-    source, tid = np.empty((2, len(switched)), np.int32)
-    source[at], source[switched] = np.arange(woken), np.repeat(np.arange(rows, dtype=np.int32), 2)
-    tid[at], tid[switched] = wakings.tid, np.stack([switches.prev_tid, switches.next_tid], axis=1).ravel()
-    known = tid != 0
-    return kind[known], source[known], tid[known]
+
+    def merged(of_out: Any, of_in: Any, of_waking: Any, kind: Any) -> NDArray[Any]:
+        pairs, found = np.empty((rows, 2), kind), np.empty(2 * rows + woken, kind)
+        pairs[:, 0], pairs[:, 1] = of_out, of_in
+        found[switched], found[at] = pairs.reshape(-1), of_waking
+        return found
+
+    cpu, stack = switches.cpu[order], 0 if switches.prev_stack is None else switches.prev_stack[order]
+    tid = merged(switches.prev_tid[order], switches.next_tid[order], wakings.tid[woken_order], np.int32)
+    found = _Events(
+        merged(ts_ns, ts_ns, woken_ns, np.int64),
+        merged(_OUT, _IN, _WAKE, np.int8),
+        tid,
+        merged(cpu, cpu, -1, np.int32),
+        merged(_states_of(switches.prev_state[order]), _UNKNOWN, _UNKNOWN, np.int8),
+        merged(0, 0, wakings.waker_tid[woken_order], np.int32),
+        merged(stack, 0, 0, np.int32),
+        np.zeros(len(tid), np.bool_),
+    )
+    return _taken(found, tid != 0)
 
 
 def _changes(values: I32) -> Bools:
@@ -249,6 +341,11 @@ def _changes(values: I32) -> Bools:
 def _before(values: NDArray[Any], first: Any) -> NDArray[Any]:
     """Of each event what ``values`` say of the one before it."""
     return np.concatenate([np.full(1, first, values.dtype), values[:-1]])[: len(values)]
+
+
+def _after(values: NDArray[Any], last: Any) -> NDArray[Any]:
+    """Of each event what ``values`` say of the one after it."""
+    return np.append(values[1:], np.full(1, last, values.dtype))[: len(values)]
 
 
 def _states_of(prev_state: I64) -> NDArray[np.int8]:
@@ -266,11 +363,3 @@ def _first(start_ns: int, end_ns: I64, tid: I32, cpu: I32) -> ThreadStates:
     zeros = np.zeros(len(tid), np.int32)
     running, never = np.zeros(len(tid), np.int8), np.zeros(len(tid), np.int64)
     return ThreadStates(never + start_ns, end_ns - start_ns, tid, cpu, running, zeros, never, zeros)
-
-
-def _joined(first: NDArray[Any], column: NDArray[Any], rows: I32) -> NDArray[Any]:
-    """``first``, then the rows of a column in their order."""
-    joined = np.empty(len(first) + len(rows), column.dtype)
-    joined[: len(first)] = first
-    np.take(column, rows, out=joined[len(first) :])
-    return joined

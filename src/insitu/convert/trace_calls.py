@@ -13,16 +13,17 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.call_rows import write_calls
 from insitu.convert.call_spans import CallCost, CallJoiner, CallRecords, Calls
 from insitu.convert.sources import RawSource
-from insitu.convert.trace_pages import TASK, TraceRecords, field_values
+from insitu.convert.trace_pages import TASK, TraceRecords, field_values, values_of
 from insitu.kernel.tracefs import EventFormat
 from insitu.session.call_table import INTERRUPT, KERNEL_FUNCTION
+from insitu.session.coded_texts import CodedTexts
 from insitu.session.core_tables import SPAN
 from insitu.session.distinct import groups
 from insitu.session.interning import GrowingIndex
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import Frame
 
-__all__ = ["ENTRIES", "EXITS", "CallSpans", "GraphDecoder", "call_cost", "complete_until", "is_handler"]
+__all__ = ["ENTRIES", "EXITS", "CallSpans", "GraphDecoder", "call_cost", "is_handler"]
 
 Bools = NDArray[np.bool_]
 I32 = NDArray[np.int32]
@@ -42,12 +43,6 @@ _HANDLER: Final = re.compile(
 def is_handler(function: str) -> bool:
     """Whether a kernel function is entered by interrupts, or around their handlers."""
     return _HANDLER.fullmatch(function) is not None
-
-
-def complete_until(cpu: I32, ts_ns: I64) -> int:
-    """The time up to which a window has the records of all CPUs: that of the last record of the busiest one."""
-    busiest = int(np.bincount(cpu).argmax())
-    return int(ts_ns[cpu == busiest].max())
 
 
 def call_cost(source: RawSource) -> CallCost:
@@ -88,10 +83,11 @@ class GraphDecoder:
         event = records.event[rows]
         for number, at in groups(event):
             fields = {field.name: field for field in self._formats[number].fields}
-            func[at] = field_values(records, rows[at], fields["func"])
-            depth[at] = field_values(records, rows[at], fields["depth"])
-            if number in self._exits and {"calltime", "rettime"} <= fields.keys():
-                ends, starts = (field_values(records, rows[at], fields[name]) for name in ("rettime", "calltime"))
+            has_times = number in self._exits and {"calltime", "rettime"} <= fields.keys()
+            names = ("func", "depth", *(("rettime", "calltime") if has_times else ()))
+            func[at], depth[at], *times = values_of(records, rows[at], [fields[name] for name in names])
+            if times:
+                ends, starts = times
                 dur_ns[at] = np.maximum(ends.astype(np.int64) - starts.astype(np.int64), 0)
         tid, cpu = np.asarray(field_values(records, rows, TASK), np.int32), records.cpu[rows]
         found = CallRecords(
@@ -137,8 +133,7 @@ class CallSpans:
             return
         found, lost_ns = self._decoder.decode(records)
         if len(found.ts_ns):
-            until_ns = complete_until(found.cpu, found.ts_ns)
-            self._write(self._joiner.add(found, lost_ns, until_ns, self._decoder.handlers))
+            self._write(self._joiner.add(found, lost_ns, records.until_ns - 1, self._decoder.handlers))
 
     def finish(self) -> None:
         """Write the calls that have not returned."""
@@ -152,5 +147,5 @@ class CallSpans:
         self._dropped += calls.dropped
         if not len(calls.ts_ns):
             return
-        categories = np.where(calls.interrupt, INTERRUPT, KERNEL_FUNCTION).tolist()
+        categories = CodedTexts(calls.interrupt, (KERNEL_FUNCTION, INTERRUPT))
         write_calls(self._writer, calls, self._decoder.functions, categories)

@@ -6,7 +6,7 @@ kernel_stack and user_stack) become the event's ``stack``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,16 +16,24 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.ahead import ahead
 from insitu.convert.call_spans import CallCost
 from insitu.convert.event_schema import EventKind, column_of, free_name, is_code, table_names, table_of
-from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.syscall_events import SyscallEvents
 from insitu.convert.thread_states import WAKINGS, SchedulerEvents
-from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost, complete_until
-from insitu.convert.trace_pages import TASK, PageLayout, TraceRecords, decode_pages, field_values, page_layout
+from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost
+from insitu.convert.trace_pages import (
+    TASK,
+    PageLayout,
+    TraceRecords,
+    field_values,
+    page_layout,
+    values_of,
+)
 from insitu.convert.trace_stacks import KERNEL_STACK, USER_STACK, TraceStacks
+from insitu.convert.trace_windows import windows
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, parse_format
-from insitu.session.distinct import distinct, groups
+from insitu.session.coded_texts import CodedTexts
+from insitu.session.distinct import distinct, first_rows, groups, time_order
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
 
@@ -40,7 +48,6 @@ __all__ = [
     "event_columns",
     "event_kinds",
     "recorded_formats",
-    "windows",
 ]
 
 EVENT_FORMAT: Final = register(
@@ -60,7 +67,6 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-_WINDOW_BYTES: Final = 8 << 20
 _TID: Final = TASK.name
 _HARDIRQ_OR_NMI: Final = 0x48  # TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI: include/linux/trace_events.h
 _OTHERS: Final = (KERNEL_STACK, USER_STACK, *ENTRIES, *EXITS)
@@ -120,52 +126,6 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     events.finish(known_losses=bool(source.losses))
 
 
-def windows(files: Mapping[int, FileBytes], layout: PageLayout) -> Iterator[TraceRecords]:
-    """The records of one file of pages for each CPU: a window of time after another, of bounded memory.
-
-    The windows end where the CPU with the most pages has read so many; records of other CPUs may be a page late.
-    """
-    pages = {cpu: len(data) // layout.page_bytes for cpu, data in files.items()}
-    if not any(pages.values()):
-        return
-    longest = max(pages, key=pages.__getitem__)
-    step = max(_WINDOW_BYTES // layout.page_bytes // len(files), 1)
-    done = dict.fromkeys(files, 0)
-    for end in range(step, pages[longest] + step, step):
-        last = end >= pages[longest]
-        until_ns = 0 if last else _page_time(files[longest], end, layout)
-        memory, cpus = [], []
-        for cpu, data in files.items():
-            upto = pages[cpu] if last else end if cpu == longest else _pages_until(data, until_ns, done[cpu], layout)
-            for low in range(done[cpu], upto, step):
-                part = data[low * layout.page_bytes : min(low + step, upto) * layout.page_bytes]
-                memory.append(np.frombuffer(part, np.uint8))
-                cpus.append(np.full(len(part) // layout.page_bytes, cpu, np.int32))
-                if sum(map(len, memory)) > 2 * _WINDOW_BYTES:
-                    yield decode_pages(np.concatenate(memory), np.concatenate(cpus), layout)
-                    memory, cpus = [], []
-            done[cpu] = max(upto, done[cpu])
-        if memory:
-            yield decode_pages(np.concatenate(memory), np.concatenate(cpus), layout)
-
-
-def _page_time(data: FileBytes, page: int, layout: PageLayout) -> int:
-    at = page * layout.page_bytes + layout.timestamp_at
-    return int.from_bytes(data[at : at + 8], "little")
-
-
-def _pages_until(data: FileBytes, until_ns: int, first: int, layout: PageLayout) -> int:
-    """How many pages begin before a time, of which the first ones have been read."""
-    low, high = first, len(data) // layout.page_bytes
-    while low < high:
-        middle = (low + high) // 2
-        if _page_time(data, middle, layout) < until_ns:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
 class EventWriter:
     """Writes decoded records to a session's tables: those of functions that were traced to ``span``.
 
@@ -196,8 +156,9 @@ class EventWriter:
         self._names = table_names(kinds.values(), prefix)
         self._stacks = TraceStacks(kinds, addresses)
         self._comms: dict[int, str] = {}
-        self._scheduler = SchedulerEvents()
-        self._states = states
+        traced = {life.tid for life in addresses.processes.lives}
+        whole = writer.manifest.whole_system or not traced
+        self._scheduler = SchedulerEvents(writer, None if whole else traced) if states else None
         self._syscalls = SyscallEvents(writer, writer.manifest.machine) if syscalls else None
         self._lost: dict[int, int] = {}
         self._damaged = self._unknown = 0
@@ -213,10 +174,12 @@ class EventWriter:
             if kind is None:
                 self._unknown += len(rows)
             elif kind.label not in _OTHERS:
-                self._write(kind, records, rows[np.argsort(records.ts_ns[rows], kind="stable")], stacks)
+                self._write(kind, records, rows[time_order(records.ts_ns[rows])], stacks)
         self._calls.add(records)
-        if self._syscalls is not None and len(records):
-            self._syscalls.write(complete_until(records.cpu, records.ts_ns))
+        if self._scheduler is not None:
+            self._scheduler.advance(records.until_ns)
+        if self._syscalls is not None:
+            self._syscalls.write(records.until_ns - 1)
 
     @property
     def has_syscalls(self) -> bool:
@@ -237,10 +200,8 @@ class EventWriter:
             "name": [kind.name for kind in written],
             "format": [kind.text for kind in written],
         }
-        traced = {life.tid for life in self._addresses.processes.lives}
-        whole = self._writer.manifest.whole_system or not traced
-        if self._states:
-            self._scheduler.write(self._writer, None if whole else traced)
+        if self._scheduler is not None:
+            self._scheduler.finish()
         self._writer.append(EVENT_FORMAT, columns if written else {})
         for utid, _, tid, _, _, name in self._writer.processes.thread_rows():
             if not name and tid in self._comms:
@@ -267,19 +228,19 @@ class EventWriter:
             self._syscalls.add(kind.label, batch, tid)
         if kind.label in WAKINGS:
             tid = np.where(_in_interrupt(records, rows, kind.format), 0, tid)
-        self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
+        if self._scheduler is not None:
+            self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
         for pid, comm in _NAMES:
-            if isinstance(columns.get(comm), list) and isinstance(columns.get(pid), np.ndarray):
+            if isinstance(columns.get(comm), CodedTexts) and isinstance(columns.get(pid), np.ndarray):
                 numbers, inverse = distinct(columns[pid])
-                rows_of = np.zeros(len(numbers), np.int64)
-                rows_of[inverse[::-1]] = np.arange(len(inverse))[::-1]  # the first row of each
+                rows_of = first_rows(inverse, len(numbers))
                 for number, row in zip(numbers.tolist(), rows_of.tolist(), strict=True):
-                    self._comms.setdefault(number, str(columns[comm][row]))
+                    self._comms.setdefault(number, columns[comm][row])
         for field in kind.format.fields:
             if is_code(field):
-                batch[free_name(f"{field.name}_function", batch)] = self._stacks.functions(
-                    np.asarray(batch[column_of(field.name)])
-                )
+                address = np.asarray(batch[column_of(field.name)])
+                batch[free_name(f"{field.name}_function", batch)] = self._stacks.functions(address)
+                batch[free_name(f"{field.name}_offset", batch)] = self._stacks.offsets(address)
         if stacks is not None:
             batch[free_name("stack", batch)] = stacks[rows]
         table = self._tables.get(kind.label)
@@ -311,7 +272,7 @@ def event_columns(records: TraceRecords, rows: I64, shape: EventFormat, *, renam
     """
     wanted = [field for field in shape.common if field.name == _TID] + list(shape.fields)
     own = column_of if renamed else str
-    found = {own(field.name): field_values(records, rows, field) for field in wanted}
+    found = dict(zip((own(field.name) for field in wanted), values_of(records, rows, wanted), strict=True))
     if _TID not in found:
         raise InsituError(f"{shape.name}: a format without {_TID}")
     return found

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import Field
+from insitu.session.coded_texts import CodedTexts
 from insitu.session.distinct import distinct
 
 __all__ = [
+    "END_NS",
     "TASK",
     "PageLayout",
     "TraceRecords",
@@ -28,6 +30,7 @@ __all__ = [
     "page_layout",
     "records_of",
     "texts",
+    "values_of",
 ]
 
 I32 = NDArray[np.int32]
@@ -36,6 +39,8 @@ U8 = NDArray[np.uint8]
 U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
 
+END_NS: Final = 2**63 - 1
+"""After all times."""
 TASK: Final = Field("common_pid", "int", 4, 4, True)
 """Where every record has the thread that it happened in: at offset 4 (struct trace_entry)."""
 _PADDING: Final = 29
@@ -47,8 +52,12 @@ _MISSED_EVENTS: Final = 1 << 31
 _MISSED_STORED: Final = 1 << 30
 _TOP_BITS: Final = np.int64(-(1 << 59))  # the five bits that a TIME_STAMP has no room for
 _PAGES_AT_ONCE: Final = 2048
+_STEPS: Final = 128  # records of a page that there is room for at first
 _PAGE_SIZES: Final = range(64, (1 << 22) + 1)
 _MOST_TEXT: Final = 4096
+_MOST_WHOLE: Final = 256  # bytes of a record that are copied though some may not be asked for
+_SHORT_TEXT: Final = 64
+_FIRST_BYTES: Final = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 _MIXER: Final = np.uint64(0x9E3779B97F4A7C15)
 
 _HEADER_FIELD: Final = re.compile(r"field:\s*[^;]*?(\w+);\s*offset:(\d+);\s*size:(\d+)")
@@ -84,6 +93,8 @@ class TraceRecords(NamedTuple):
     """These pages."""
     damaged: int
     """Pages whose rest could not be read."""
+    until_ns: int
+    """Of the pages of a window: no later window has records from before this time."""
 
     def __len__(self) -> int:
         return len(self.ts_ns)
@@ -112,9 +123,10 @@ def page_layout(header_page: str, page_bytes: int) -> PageLayout:
     return layout
 
 
-def decode_pages(memory: U8, cpu_of_page: I32, layout: PageLayout) -> TraceRecords:
+def decode_pages(memory: U8, cpu_of_page: I32, layout: PageLayout, until_ns: int = END_NS) -> TraceRecords:
     """The records of whole pages, which ``memory`` holds one after another; ``cpu_of_page`` has one element for each.
 
+    ``until_ns``: no page to come has a record from before.
     Little-endian. Nothing in a page is trusted: where its records cannot be followed its rest counts as damaged.
     """
     if sys.byteorder != "little":
@@ -140,7 +152,7 @@ def decode_pages(memory: U8, cpu_of_page: I32, layout: PageLayout) -> TraceRecor
     event = (words[at >> 2] & np.uint32(0xFFFF)).astype(np.int32) if len(at) else np.zeros(0, np.int32)
     cpu_of_record = cpu_of_page[page].astype(np.int32)
     pages_after = np.array(missed, np.int64)
-    return TraceRecords(memory, ts_ns, cpu_of_record, event, at, size, page, lost, pages_after, damaged)
+    return TraceRecords(memory, ts_ns, cpu_of_record, event, at, size, page, lost, pages_after, damaged, until_ns)
 
 
 def records_of(pages: Sequence[tuple[int, bytes]], layout: PageLayout) -> TraceRecords:
@@ -176,45 +188,56 @@ class _Walk:
 
     def records(self) -> tuple[I64, ...]:
         """ts_ns, at, size and page of each record."""
-        words, last = self._words, len(self._words) - 1
-        columns: list[tuple[I64, I64, I64, I64]] = []
-        at, end, now, page = self._at, self._end, self._start_ns, self._number
-        while len(at):
-            alive = at + 4 <= end
+        lane = np.flatnonzero(self._at + 4 <= self._end)  # a page that has not been read to its end
+        at, end, now = (each[lane] for each in (self._at >> 2, self._end >> 2, self._start_ns))  # words
+        found = np.zeros(
+            (3, len(self._at), _STEPS), np.int64
+        )  # of each page and step: ts_ns, at, size (0: no record)
+        step = 0
+        while len(lane):
+            if step == found.shape[2]:
+                found = np.concatenate([found, np.zeros_like(found)], axis=2)
+            head = self._words[at].astype(np.int64)
+            kind = head & 31
+            following = at + kind + 1
+            now += head >> 5
+            size, data_at = kind << 2, at + 1
+            # Nearly always all are records whose size is in their kind.
+            if int(kind.min()) < 1 or int(kind.max()) >= _PADDING or bool((following > end).any()):
+                now, size, data_at, following = self._others(head, at, end, now)
+            rows = slice(None) if len(lane) == len(self._at) else lane
+            found[0, rows, step], found[1, rows, step], found[2, rows, step] = now, data_at << 2, size
+            step += 1
+            at = following
+            alive = at < end
             if not alive.all():
-                at, end, now, page = at[alive], end[alive], now[alive], page[alive]
-                if not len(at):
-                    break
-            head = words[at >> 2].astype(np.int64)
-            following = words[np.minimum((at >> 2) + 1, last)].astype(np.int64)
-            kind, delta = head & 31, head >> 5
-            is_long = kind == 0
-            is_padding = kind == _PADDING
-            is_time = kind >= _TIME_EXTEND
-            data_at = at + 4 + (is_long << 2)
-            size = np.where(is_long, following - 4, kind << 2)
-            step = np.where(is_long | is_padding, following + 4, 4 + (kind << 2))
-            step = np.where(is_time, 8, step)
-            extended = (following << _DELTA_BITS) + delta
-            now = now + np.where(is_time, np.where(kind == _TIME_EXTEND, extended, 0), delta)
-            if is_padding.any():
-                now = now - (is_padding & (delta == 1))  # the 1 only says that the record is not the page's end
-            is_stamp = kind == _TIME_STAMP
-            if is_stamp.any():
-                now = np.where(is_stamp, _absolute(extended, now), now)
-            step = step + 3 & ~3
-            over = is_padding & (delta == 0)
-            broken = ~over & ((step < 4) | (at + step > end) | (is_long & (size < 0)))
-            self.damaged += int(broken.sum())
-            is_record = ~(is_padding | is_time | broken) & (size >= 2)
-            columns.append((now[is_record], data_at[is_record], size[is_record], page[is_record]))
-            at = np.where(over | broken, end, at + step)
-        joined = tuple(
-            np.concatenate([column[index] for column in columns]) if columns else np.zeros(0, np.int64)
-            for index in range(4)
-        )
-        order = np.argsort(joined[3], kind="stable")
-        return tuple(values[order] for values in joined)
+                lane, at, end, now = lane[alive], at[alive], end[alive], now[alive]
+        is_record = found[2] > 0
+        page = np.repeat(self._number, np.count_nonzero(is_record, axis=1))
+        return found[0][is_record], found[1][is_record], found[2][is_record], page
+
+    def _others(self, head: I64, at: I64, end: I64, now: I64) -> tuple[I64, I64, I64, I64]:
+        """Time, size, first word and following word of records of any kind; a size of 0: it is none.
+
+        ``now`` are the times before, each with its record's delta.
+        """
+        kind, delta = head & 31, head >> 5
+        second = self._words[np.minimum(at + 1, len(self._words) - 1)].astype(np.int64)
+        is_long, is_padding, is_time = kind == 0, kind == _PADDING, kind >= _TIME_EXTEND
+        size = np.where(is_long, second - 4, kind << 2)
+        words = np.where(is_long | is_padding, second + 7 >> 2, kind + 1)
+        words = np.where(is_time, 2, words)
+        extended = (second << _DELTA_BITS) + delta
+        now = now + np.where(is_time, np.where(kind == _TIME_EXTEND, extended, 0) - delta, 0)
+        now -= is_padding & (delta == 1)  # the 1 only says that the record is not the page's end
+        is_stamp = kind == _TIME_STAMP
+        if is_stamp.any():
+            now = np.where(is_stamp, _absolute(extended, now), now)
+        over = is_padding & (delta == 0)
+        broken = ~over & ((words < 1) | (at + words > end) | (is_long & (size < 0)))
+        self.damaged += int(broken.sum())
+        size = np.where(is_padding | is_time | broken | (size < 2), 0, size)
+        return now, size, at + 1 + is_long, np.where(over | broken, end, at + words)
 
 
 def _absolute(stamp: I64, now: I64) -> I64:
@@ -236,57 +259,84 @@ _TYPES: Final = {
 _CHARACTERS: Final = {"char", "unsigned char", "signed char", "const char"}
 
 
-def field_values(records: TraceRecords, rows: I64, field: Field) -> Any:
-    """The values of a field in these rows, whose records are of an event that has it.
+def field_values(records: TraceRecords, rows: Any, field: Field) -> Any:
+    """The values of one field, see ``values_of``."""
+    return values_of(records, rows, [field])[0]
 
-    An integer array of the field's width, of two dimensions where the field is an array of several bytes each; for
-    text a list of str; for others a list of bytes. A field that reaches beyond its record is 0, or empty.
+
+def values_of(records: TraceRecords, rows: Any, fields: Sequence[Field]) -> list[Any]:
+    """The values of each field in these rows, whose records are of an event that has them.
+
+    An integer array of the field's width, of two dimensions where the field is an array of several bytes each;
+    for text ``CodedTexts``; for others a list of bytes. A field that reaches beyond its record is 0, or empty.
     Raises InsituError where that is so of an array in most records.
     """
-    at, size = records.at[rows], records.size[rows]
+    found = _Rows(records.memory, records.at[rows], records.size[rows], fields)
+    return [_values(found, field) for field in fields]
+
+
+def _values(rows: _Rows, field: Field) -> Any:
+    at, size = rows.at, rows.size
     is_text = field.declaration.removeprefix("const ") in _CHARACTERS or field.declaration == "char *"
+    read = _texts_at if is_text else _pieces
     if field.location:
-        where = _gathered(records.memory, at, size, field.offset, 4, "<u4").astype(np.int64)
+        where = rows.gathered(field.offset, 4, "<u4").astype(np.int64)
         start, length = where & 0xFFFF, where >> 16
         if field.location == "relative":
             start = start + field.offset + 4
         inside = start + length <= size
-        found = _pieces(records.memory, at + np.where(inside, start, 0), np.where(inside, length, 0))
-        return _plain_text(found) if is_text else found
+        return read(rows.memory, at + np.where(inside, start, 0), np.where(inside, length, 0))
     if field.count is not None:
         width = field.size or None
         if is_text and width is not None:
-            return texts(_gathered(records.memory, at, size, field.offset, width, None))
+            return texts(rows.gathered(field.offset, width, None))
         if width is not None and (code := _TYPES.get((width // max(field.count, 1), field.signed))) and width > 1:
-            rows_of_bytes = _gathered(records.memory, at, size, field.offset, width, None)
+            rows_of_bytes = rows.gathered(field.offset, width, None)
             if code[-1] != "1":
                 return np.ascontiguousarray(rows_of_bytes).view(code)
         start = np.full(len(at), field.offset, np.int64)
         length = np.maximum(np.minimum(size - start, width if width is not None else 1 << 20), 0)
-        found = _pieces(records.memory, at + start, length)
-        return _plain_text(found) if is_text else found
+        return read(rows.memory, at + start, length)
     code = _TYPES.get((field.size, field.signed))
     if code is None:
         length = np.where(size >= field.offset + field.size, field.size, 0)
-        return _pieces(records.memory, at + field.offset, length)
-    return _gathered(records.memory, at, size, field.offset, field.size, code)
+        return _pieces(rows.memory, at + field.offset, length)
+    return rows.gathered(field.offset, field.size, code)
 
 
-def _gathered(memory: U8, at: I64, size: I64, offset: int, width: int, code: str | None) -> NDArray[Any]:
-    """``width`` bytes at ``offset`` of each record, as numbers of type ``code`` or as rows of bytes; 0 outside."""
-    if width > 8 and len(at) * width > len(memory):  # a forged format: records do not overlap
-        raise InsituError(f"a field of {width} bytes in records that are shorter")
-    kind = np.dtype(code or f"V{width}")
-    if not width or width > len(memory):
-        values = np.zeros(len(at), kind)
-    else:
-        inside = size >= offset + width
-        start = np.where(inside, at + offset, 0)
-        # All places where such a value could begin, of which some are copied: no index for each byte.
-        values = np.ndarray(len(memory) - width + 1, kind, memory.data, strides=(1,))[start]
-        if not inside.all():
-            values[~inside] = np.zeros((), kind)
-    return values if code else values.view(np.uint8).reshape(len(at), width)
+class _Rows:
+    """Records of one kind. Where all have all fields, the beginnings of the records are copied once."""
+
+    def __init__(self, memory: U8, at: I64, size: I64, fields: Sequence[Field]) -> None:
+        self.memory, self.at, self.size = memory, at, size
+        self._width = max(each.offset + (4 if each.location else each.size) for each in fields)
+        self._whole: U8 | None = None
+        if 0 < self._width <= min(_MOST_WHOLE, int(size.min(initial=0x7FFF))) and len(fields) > 1 and len(at):
+            self._whole = _every(memory, f"V{self._width}")[at].view(np.uint8)
+
+    def gathered(self, offset: int, width: int, code: str | None) -> NDArray[Any]:
+        """``width`` bytes at ``offset`` of each record, as numbers of type ``code`` or rows of bytes; 0 outside."""
+        rows = len(self.at)
+        if width > 8 and rows * width > len(self.memory):  # a forged format: records do not overlap
+            raise InsituError(f"a field of {width} bytes in records that are shorter")
+        kind = np.dtype(code or f"V{width}")
+        if not width or width > len(self.memory):
+            values = np.zeros(rows, kind)
+        elif self._whole is not None:
+            there = np.ndarray(rows, kind, self._whole.data, offset=offset, strides=(self._width,))
+            values = np.ascontiguousarray(there)
+        else:
+            inside = self.size >= offset + width
+            values = _every(self.memory, kind)[np.where(inside, self.at + offset, 0)]
+            if not inside.all():
+                values[~inside] = np.zeros((), kind)
+        return values if code else values.view(np.uint8).reshape(rows, width)
+
+
+def _every(memory: U8, kind: Any) -> NDArray[Any]:
+    """All places where such a value could begin, of which some are copied: no index for each byte."""
+    kind = np.dtype(kind)
+    return np.ndarray(len(memory) - kind.itemsize + 1, kind, memory.data, strides=(1,))
 
 
 def _pieces(memory: U8, start: I64, length: I64) -> list[bytes]:
@@ -295,15 +345,32 @@ def _pieces(memory: U8, start: I64, length: I64) -> list[bytes]:
     return [bytes(raw[low:high]) for low, high in zip(start.tolist(), ends, strict=True)]
 
 
-def _plain_text(found: list[bytes]) -> list[str]:
-    known: dict[bytes, str] = {}
-    for each in found:
-        if each not in known:
-            known[each] = each.split(b"\0", 1)[0][:_MOST_TEXT].decode("utf-8", "replace")
-    return [known[each] for each in found]
+def _texts_at(memory: U8, start: I64, length: I64) -> CodedTexts:
+    """Texts of these lengths, that end before if they have a NUL."""
+    width = int(length.max(initial=0)) + 7 & ~7
+    if width > _SHORT_TEXT or len(memory) < 8:
+        return _each_text(_pieces(memory, start, length))
+    words = np.empty((len(start), width >> 3), "<u8")
+    last, eights = len(memory) - 8, np.ndarray(len(memory) - 7, "<u8", memory.data, strides=(1,))
+    for column in range(width >> 3):
+        at = start + 8 * column
+        inside = np.minimum(at, last)
+        shift = np.minimum((at - inside) << 3, 63).astype(np.uint64)
+        words[:, column] = (eights[inside] >> shift) & _FIRST_BYTES[np.clip(length - 8 * column, 0, 8)]
+    return texts(words.view(np.uint8))
 
 
-def texts(rows: U8) -> list[str]:
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0][:_MOST_TEXT].decode("utf-8", "replace")
+
+
+def _each_text(found: list[bytes]) -> CodedTexts:
+    known: dict[bytes, int] = {}
+    codes = [known.setdefault(each, len(known)) for each in found]
+    return CodedTexts(np.array(codes, np.int32), [_text(each) for each in known])
+
+
+def texts(rows: U8) -> CodedTexts:
     """Texts that end at a NUL or with their row, of rows of bytes: each distinct one is decoded once."""
     width = rows.shape[1]
     raw = np.ascontiguousarray(rows)
@@ -316,7 +383,6 @@ def texts(rows: U8) -> list[str]:
         example = np.zeros(len(found), np.int64)
         example[inverse] = np.arange(len(rows))
         if (words[example][inverse] == words).all():
-            known = _plain_text([row.tobytes() for row in raw[example]])
-            return [known[index] for index in inverse.tolist()]
+            return CodedTexts(inverse, [_text(row.tobytes()) for row in raw[example]])
     whole = raw.tobytes()
-    return _plain_text([whole[at : at + width] for at in range(0, len(whole), width)] if width else [b""] * len(rows))
+    return _each_text([whole[at : at + width] for at in range(0, len(whole), width)] if width else [b""] * len(rows))

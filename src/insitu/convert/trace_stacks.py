@@ -12,6 +12,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.stacks import Chains
 from insitu.convert.trace_pages import TASK, TraceRecords, field_values
 from insitu.kernel.tracefs import EventFormat
+from insitu.session.coded_texts import CodedTexts
 from insitu.session.distinct import distinct, offsets_of, ranges
 
 if TYPE_CHECKING:
@@ -37,11 +38,17 @@ class TraceStacks:
         self._numbers = {kind.label: number for number, kind in kinds.items()}
         self._addresses = addresses
 
-    def functions(self, address: NDArray[Any]) -> list[str]:
+    def functions(self, address: NDArray[Any]) -> CodedTexts:
         """The kernel functions of addresses of code."""
         found, inverse = distinct(address.astype(np.uint64))
         names = [frames[-1].function if frames else "" for frames in self._addresses.symbols.kernel(found)]
-        return [names[index] for index in inverse.tolist()]
+        return CodedTexts(inverse, names)
+
+    def offsets(self, address: NDArray[Any]) -> I64:
+        """How far behind the start of its function each address of code is, in bytes."""
+        found, inverse = distinct(address.astype(np.uint64))
+        symbols = [self._addresses.symbols.kernel_symbol(each) for each in found.tolist()]
+        return np.array([0 if each is None else each[1] for each in symbols], np.int64)[inverse]
 
     def after(self, records: TraceRecords) -> I32 | None:
         """For each record the stack that follows it on its CPU, of the same thread; None: there are no stacks."""

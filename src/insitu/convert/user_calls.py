@@ -16,6 +16,7 @@ from insitu.convert.probe_source import decoded_events
 from insitu.convert.sources import RawSource
 from insitu.convert.user_frames import ENDED, ENTRY, MOST_DEPTH, RETURN, UserRecords, user_frames
 from insitu.session.call_table import LIBRARY_CALL, USER_FUNCTION, CallTable, with_totals
+from insitu.session.coded_texts import CodedTexts
 from insitu.session.core_tables import SPAN
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
@@ -150,7 +151,8 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     frames = [
         Frame(name, "[library]" if number in libraries else module) for number, (name, _) in enumerate(functions)
     ]
-    categories = [LIBRARY_CALL if number in libraries else USER_FUNCTION for number in found.calls.func.tolist()]
+    is_library = np.isin(found.calls.func, list(libraries)).astype(np.int32)
+    categories = CodedTexts(is_library, (USER_FUNCTION, LIBRARY_CALL))
     ids = write_calls(writer, found.calls, frames, categories, found.enter["pid"].to_numpy().astype(np.int32))
     writer.append(FUNCTION_CALL, {"span_id": ids, **call_texts(found, functions)})
 

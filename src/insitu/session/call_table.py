@@ -86,12 +86,15 @@ def load_calls(database: Database) -> CallTable:
     found = database.fetch(
         "select id, ts_ns, coalesce(dur_ns, -1) as dur_ns, coalesce(self_ns, -1) as self_ns,"
         " coalesce(parent, -1) as parent, utid, cpu, f.at::integer as function"
-        f" from {source} s join {numbered} f on f.name = s.name and f.category = s.category order by id"
+        f" from {source} s join {numbered} f on f.name = s.name and f.category = s.category"
     )
-    ids = found["id"]
-    at = np.minimum(np.searchsorted(ids, found["parent"]), max(len(ids) - 1, 0))
-    parent = np.where(ids[at] == found["parent"], at, -1) if len(ids) else at
-    parent = np.where(parent < np.arange(len(ids)), parent, -1)  # else damaged, or forged
+    ids = found.pop("id")
+    if (ids[1:] <= ids[:-1]).any():  # DuckDB would need twice the memory to sort
+        order = np.argsort(ids, kind="stable")
+        ids = ids[order]
+        for name in found:
+            found[name] = found[name][order]
+    parent = _rows_of(found.pop("parent"), ids)
     columns = {name: found[name] for name in ("ts_ns", "dur_ns", "self_ns", "utid", "cpu", "function")}
     depth = _depths(parent)
     table = CallTable(
@@ -104,6 +107,16 @@ def load_calls(database: Database) -> CallTable:
     return with_totals(table)
 
 
+def _rows_of(parent: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of callers, which come before their callees; -1: there is none (else damaged, or forged)."""
+    rows = np.arange(len(ids))
+    at = parent
+    if len(ids) and (ids[0] or ids[-1] != len(ids) - 1):  # else ids are the rows
+        at = np.minimum(np.searchsorted(ids, parent), len(ids) - 1)
+        at = np.where(ids[at] == parent, at, -1)
+    return np.where((at >= 0) & (at < rows), at, -1)
+
+
 def thread_labels(database: Database) -> dict[int, tuple[int, str]]:
     """Thread id and last name of each thread of a session, by utid."""
     rows = database.all(f"select utid, tid, name from {database.loadable(THREAD.name)}")
@@ -111,11 +124,12 @@ def thread_labels(database: Database) -> dict[int, tuple[int, str]]:
 
 
 def _depths(parent: NDArray[np.int64]) -> NDArray[np.int32]:
-    depth = np.zeros(len(parent), np.int32)
     at, rows = parent.copy(), np.flatnonzero(parent >= 0)
-    while len(rows):  # as often as the deepest call has callers
-        depth[rows] += 1
-        at[rows] = parent[at[rows]]
+    depth = (parent >= 0).astype(np.int32)
+    while len(rows):  # `at` is `depth` levels up, twice as many each time
+        up = at[rows]
+        depth[rows] += depth[up]
+        at[rows] = at[up]
         rows = rows[at[rows] >= 0]
     return depth
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["distinct", "groups", "offsets_of", "ranges", "stable_order"]
+__all__ = ["distinct", "first_rows", "groups", "offsets_of", "ranges", "stable_order", "time_order"]
 
 _SMALL_TABLE = 1 << 16  # entries that cost next to nothing
 _FEW = 1 << 15  # sorting so few values is faster than clearing a table
@@ -38,6 +38,13 @@ def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return at.astype(values.dtype) + low, index[offset]
 
 
+def first_rows(inverse: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Of ``count`` distinct values the first row of each, by the index of each row's value (see ``distinct``)."""
+    first = np.zeros(count, np.int64)
+    first[inverse[::-1]] = np.arange(len(inverse) - 1, -1, -1)
+    return first
+
+
 def groups(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Each distinct value of an integer array, ascending, and the indices of its elements, ascending."""
     found, inverse = distinct(values)
@@ -50,6 +57,13 @@ def groups(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
 def stable_order(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """The indices that sort keys of 0 or more; equal ones stay in order. Keys below 65536 take linear time."""
     return np.argsort(keys.astype(np.uint16) if keys.max(initial=0) < 1 << 16 else keys, kind="stable")
+
+
+def time_order(ts_ns: NDArray[np.int64]) -> Any:
+    """The indices that sort times, equal ones in order; a slice of all where they are sorted already."""
+    if bool((ts_ns[1:] >= ts_ns[:-1]).all()):
+        return slice(None)
+    return np.argsort(ts_ns, kind="stable")
 
 
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

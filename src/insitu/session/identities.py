@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.session.distinct import groups
+from insitu.session.distinct import distinct, first_rows, groups
 
 __all__ = ["Identities"]
 
@@ -89,18 +89,23 @@ class Identities:
 
     def utids(self, tid: I32, ts_ns: I64, pid: I32 | None = None) -> I32:
         """The thread of each (tid, time); unknown ones are added to ``pid`` (default: a new process)."""
-        result = np.zeros(len(tid), np.int32)
-        for one, rows in groups(tid):
+        found, inverse = distinct(tid)
+        thread_of = np.full(len(found), -1, np.int32)
+        first = first_rows(inverse, len(found))
+        for at, one in enumerate(found.tolist()):
             lives = self._lives.get(one)
             if lives is None:
-                owner = int(pid[rows[0]]) if pid is not None else one
-                result[rows] = self.thread(one, self.process_of(owner, int(ts_ns[rows[0]])))
+                owner = int(pid[first[at]]) if pid is not None else one
+                thread_of[at] = self.thread(one, self.process_of(owner, int(ts_ns[first[at]])))
             elif len(lives) == 1:
-                result[rows] = lives[0]
-            else:
-                starts = np.array([self._threads[utid].start_ns for utid in lives], np.int64)
-                at = np.searchsorted(starts, ts_ns[rows], side="right") - 1
-                result[rows] = np.array(lives, np.int32)[np.maximum(at, 0)]
+                thread_of[at] = lives[0]
+        result: I32 = thread_of[inverse]
+        several = np.flatnonzero(result < 0)  # threads that had the same tid one after another
+        for one, rows in groups(tid[several]):
+            lives, rows = self._lives[one], several[rows]
+            starts = np.array([self._threads[utid].start_ns for utid in lives], np.int64)
+            life = np.searchsorted(starts, ts_ns[rows], side="right") - 1
+            result[rows] = np.array(lives, np.int32)[np.maximum(life, 0)]
         return result
 
     def label(self, utid: int) -> tuple[int, int, list[tuple[int, str]]]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.files import name_beside, new_file
+from insitu.session.coded_texts import CodedTexts
 from insitu.session.schema import Table, description, quoted
 from insitu.valid_text import valid_text
 
@@ -166,6 +167,9 @@ def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], t
     for column in table.columns:
         values = columns[column.name]
         kind = storage.get(column.semantic.storage)
+        if isinstance(values, CodedTexts):
+            known = pl.Series([*map(valid_text, values.values)], dtype=pl.String)
+            values = known.gather(pl.Series(values.codes))
         if isinstance(values, np.ma.MaskedArray):
             data, mask = values.data, np.ma.getmaskarray(values)
             made = pl.Series(column.name, data).to_frame().with_columns(pl.Series("null", mask))

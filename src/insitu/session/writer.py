@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from insitu.errors import InsituError
 from insitu.files import make_directory
 from insitu.session import core_tables
+from insitu.session.coded_texts import CodedTexts, joined_texts
 from insitu.session.directory import drop_raw
 from insitu.session.identities import Identities
 from insitu.session.interning import FrameTable, StackTree
@@ -22,6 +23,7 @@ from insitu.session.schema import Column, Table
 from insitu.symbols.frame import Frame
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
     from types import TracebackType
 
 __all__ = ["DiskTables", "MemoryTables", "SessionWriter", "TableStore"]
@@ -30,6 +32,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 _PART_ROWS: Final = 1 << 22
+_LARGE_ROWS: Final = 1 << 18  # of a part that is worth a thread
 _MOST_LOST: Final = 1 << 53  # a sum of some hundred still fits
 _PENDING_BYTES: Final = 96 << 20  # bytes pending in all tables together
 
@@ -42,7 +45,7 @@ class TableStore(Protocol):
 
 
 class DiskTables:
-    """Parts as parquet files under PATH/tables."""
+    """Parts as parquet files under PATH/tables. A large part is written while the next rows are made."""
 
     def __init__(self, path: Path) -> None:
         from insitu.session.engine import duckdb
@@ -51,18 +54,37 @@ class DiskTables:
         self.parts: dict[str, int] = {}
         self._connection = duckdb.connect()
         self._connection.execute("set threads = 1")  # a recorder's target has the other CPUs
+        self._pool: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
 
     def write(self, table: Table, columns: Mapping[str, Any], rows: int) -> None:
-        """Write one part: PATH/tables/TABLE/N.parquet. Raises OSError when the disk is full."""
+        """Write one part: PATH/tables/TABLE/N.parquet. Raises OSError when the disk is full, or was before."""
+        self.wait()
         part = self.parts.get(table.name, 0)
         directory = self.path / "tables" / table.name
         if not directory.is_dir():
             make_directory(directory)
-        write_part(self._connection, directory / f"{part}.parquet", table, columns)
         self.parts[table.name] = part + 1
+        arguments = self._connection, directory / f"{part}.parquet", table, columns
+        if rows < _LARGE_ROWS:
+            write_part(*arguments)
+            return
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(1)
+        self._writing = self._pool.submit(write_part, *arguments)
+
+    def wait(self) -> None:
+        """Wait until all parts are written. Raises OSError when the disk is full."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def close(self) -> None:
-        """Close the connection."""
+        """End what is still being written, and close the connection."""
+        if self._pool is not None:
+            self._pool.shutdown()
         self._connection.close()
 
 
@@ -224,6 +246,8 @@ class SessionWriter:
             self._write_shared()
         for pending in self._pending.values():
             self._flush(pending)
+        if isinstance(self._store, DiskTables):
+            self._store.wait()
         tables = {name: self._entry(pending) for name, pending in sorted(self._pending.items())}
         self.manifest = self.manifest.changed(
             state=COMPLETE,
@@ -326,6 +350,8 @@ def joined(parts: Sequence[Any], storage: str = "") -> Any:
         return [] if dtype is None else np.zeros(0, dtype)
     if len(parts) == 1:
         return parts[0]
+    if all(isinstance(part, CodedTexts) for part in parts):
+        return joined_texts(parts)
     if all(type(part) is np.ndarray for part in parts):
         return np.concatenate(parts)
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):

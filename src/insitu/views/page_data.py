@@ -132,8 +132,7 @@ class Functions(TypedDict):
 class TimelineMeta(Head):
     """What a timeline shows besides its arrays."""
 
-    originNs: Annotated[float, "CLOCK_MONOTONIC of time 0."]
-    endNs: Annotated[float, "When the recording ended; like all times, since originNs."]
+    endNs: Annotated[float, "When the recording ended; like all times, since the beginning of the page."]
     threads: TimelineThreads
     processes: Processes
     states: Annotated[list[str], "What stateWhat is an index into."]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from insitu.convert.event_schema import EventKind, column_of
 from insitu.convert.print_format import Printer, printer
 from insitu.convert.trace_events import event_columns, recorded_formats
-from insitu.convert.trace_pages import PageLayout, TraceRecords, records_of
+from insitu.convert.trace_pages import TASK, PageLayout, TraceRecords, field_values, records_of
 from insitu.convert.trace_stacks import KERNEL_STACK, TRACING_FUNCTIONS, USER_STACK, stack_addresses
 from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.distinct import groups
@@ -47,12 +47,14 @@ class TraceLines:
         *,
         thread: Callable[[int], str],
         symbol: Callable[[int], str],
+        user_symbol: Callable[[int, int], str],
         constant: Callable[[str], int | None],
     ) -> None:
-        """``thread`` names a thread, ``symbol`` a kernel address, ``constant`` gives an enumerator's value."""
+        """``thread`` names a thread, ``symbol`` a kernel address, ``user_symbol`` one of a process (by its pid),
+        ``constant`` gives an enumerator's value."""
         self._layout = layout
         self._kinds = kinds
-        self._thread, self._symbol, self._constant = thread, symbol, constant
+        self._thread, self._symbol, self._user_symbol, self._constant = thread, symbol, user_symbol, constant
         self._printers: dict[str, Printer | None] = {}
         self._held = HeldLines(out)
         self._seen = 0
@@ -94,13 +96,15 @@ class TraceLines:
     def _stacks(
         self, records: TraceRecords, rows: NDArray[np.int64], kind: EventKind, first: int
     ) -> Iterator[tuple[int, int, str]]:
-        """The stack of the event before it, a function a line; those of programs as addresses."""
+        """The stack of the event before it, a function a line."""
         is_kernel = kind.label == KERNEL_STACK
         offset, address = stack_addresses(records, rows, kind.format, is_kernel=is_kernel)
-        name = self._symbol if is_kernel else hex
-        for at, (row, ts_ns) in enumerate(zip(rows.tolist(), records.ts_ns[rows].tolist(), strict=True)):
-            functions = [name(each) for each in address[offset[at] : offset[at + 1]].tolist()]
-            shown = [f" => {each}" for each in functions if not each.startswith(TRACING_FUNCTIONS)]
+        tgid = next((field for field in kind.format.fields if field.name == "tgid"), TASK)
+        pids = field_values(records, rows, tgid).tolist()
+        for at, (row, ts_ns, pid) in enumerate(zip(rows.tolist(), records.ts_ns[rows].tolist(), pids, strict=True)):
+            stack = address[offset[at] : offset[at + 1]].tolist()
+            functions = [self._symbol(each) if is_kernel else self._user_symbol(pid, each) for each in stack]
+            shown = [f" => {printable(each)}" for each in functions if not each.startswith(TRACING_FUNCTIONS)]
             yield ts_ns, first + row, "\n".join(shown or [" => unknown"])
 
     def _printer(self, kind: EventKind) -> Printer | None:
@@ -199,7 +203,8 @@ def session_lines(session: Session, events: Sequence[RecordedEvent]) -> Iterator
             for row in part.iter_rows(named=True):
                 ts_ns, utid, cpu, stack = row.pop("ts_ns"), row.pop("utid"), row.pop("cpu"), row.pop("stack", 0)
                 for field in named:
-                    functions[row[field]] = row[f"{field}_function"]
+                    place = row[f"{field}_function"]
+                    functions[row[field]] = f"{place}+{row.get(f'{field}_offset', 0):#x}" if place else ""
                 values = {field.name: row.get(column_of(field.name)) for field in shape.fields}
                 line = event_line(ts_ns, *threads.at(utid, ts_ns), cpu, name, printers[table](values))
                 lines.append((ts_ns, "\n => ".join([line, *map(printable, stacks.functions(stack))])))

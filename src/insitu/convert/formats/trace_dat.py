@@ -16,13 +16,15 @@ from insitu.convert.ahead import ahead
 from insitu.convert.event_schema import EventKind
 from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.trace_dat_file import TraceBuffer, TraceDat, open_trace_dat
-from insitu.convert.trace_events import EventWriter, event_kinds, windows
-from insitu.convert.trace_pages import TraceRecords, page_layout
+from insitu.convert.trace_events import EventWriter, event_kinds
+from insitu.convert.trace_pages import END_NS, TraceRecords, page_layout
+from insitu.convert.trace_windows import windows
 from insitu.errors import InsituError
 from insitu.session.writer import SessionWriter
 
 __all__ = ["import_trace_dat", "kinds_of"]
 
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 _SOURCE: Final = "trace-cmd"
@@ -112,13 +114,20 @@ def _of_host(found: TraceDat, host: Path) -> bool:
 def _records(found: TraceDat, buffer: TraceBuffer, *, on_host: bool) -> Iterator[TraceRecords]:
     layout = page_layout(found.header_page, buffer.page_bytes)
     files = {each.cpu: found.pages(buffer, each) for each in buffer.cpus}
-    for records in windows(files, layout):
-        ts_ns = records.ts_ns
+    tsc = found.tsc if (buffer.clock or found.clock) == "x86-tsc" else None
+
+    cpus = np.array(list(files), np.int32)
+
+    def in_time(ticks: I64, cpu: I32) -> I64:
         if on_host and found.shift is not None:
-            ts_ns = found.shift.host_times(ts_ns, records.cpu)
-        if found.tsc is not None and (buffer.clock or found.clock) == "x86-tsc":
-            ts_ns = _scaled(ts_ns, *found.tsc)
-        yield TraceRecords(records.memory, ts_ns + found.offset_ns, *records[2:])
+            ticks = found.shift.host_times(ticks, cpu)
+        return (ticks if tsc is None else _scaled(ticks, *tsc)) + found.offset_ns
+
+    for records in windows(files, layout):
+        until_ns = records.until_ns
+        if until_ns != END_NS:
+            until_ns = int(in_time(np.full(len(cpus), until_ns), cpus).min())
+        yield TraceRecords(records.memory, in_time(records.ts_ns, records.cpu), *records[2:-1], until_ns)
 
 
 def _scaled(ticks: I64, mult: int, shift: int, offset: int) -> I64:

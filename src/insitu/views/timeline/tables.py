@@ -108,7 +108,6 @@ def timeline(session: Session, *, title: str = "", seconds: tuple[float, float] 
         "subtitle": "",
         "notes": notes,
         "losses": dict(losses.rows()),
-        "originNs": origin,
         "endNs": end - origin,
         "texts": texts.texts,
     }

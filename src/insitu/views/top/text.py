@@ -83,7 +83,6 @@ def look_json(
     names = {(printable(each.function), printable(each.module)): (each.function, each.module) for each in costs}
     return json.dumps(
         {
-            "at": ticks[-1].number if ticks else 0,
             "threads": [_process(row) for row in ticks[-1].threads if row.parent == pid] if ticks else [],
             "whole": sum(stacks.values()),
             "functions": [[*map(printable, cost[:2]), cost.own, cost.total] for cost in costs[:_MOST_COSTS]],

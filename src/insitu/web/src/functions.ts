@@ -72,20 +72,21 @@ export interface SearchResult {
   error: string;
 }
 
+/** A regular expression in which letter case counts only with a capital in it; or what is wrong with it. */
+export function smartCase(pattern: string): RegExp | string {
+  try {
+    // A class such as \S or \W does not count as a capital letter.
+    return new RegExp(pattern, /[A-Z]/.test(pattern.replace(/\\./g, "")) ? "" : "i");
+  } catch (error) {
+    return String((error as Error).message).replace(/^Invalid regular expression: /, "");
+  }
+}
+
 /** The names that `pattern` matches; letter case counts only when the pattern has a capital. */
 export function searchNames(functions: string[], same: Int32Array, pattern: string): SearchResult {
   const matches = new Uint8Array(functions.length);
-  let expression: RegExp;
-  try {
-    // A class such as \S or \W does not count as a capital letter.
-    expression = new RegExp(pattern, /[A-Z]/.test(pattern.replace(/\\./g, "")) ? "" : "i");
-  } catch (error) {
-    return {
-      matches,
-      functions: 0,
-      error: String((error as Error).message).replace(/^Invalid regular expression: /, ""),
-    };
-  }
+  const expression = smartCase(pattern);
+  if (typeof expression === "string") return { matches, functions: 0, error: expression };
   let count = 0;
   for (let i = 1; i < functions.length; i++) {
     if (expression.test(functions[i])) {

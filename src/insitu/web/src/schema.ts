@@ -91,9 +91,7 @@ export interface Functions {
 
 /** What a timeline shows besides its arrays. */
 export interface TimelineMeta extends Head {
-  /** CLOCK_MONOTONIC of time 0. */
-  originNs: number;
-  /** When the recording ended; like all times, since originNs. */
+  /** When the recording ended; like all times, since the beginning of the page. */
   endNs: number;
   threads: TimelineThreads;
   processes: Processes;

@@ -4,7 +4,7 @@ import { search, nextFrom } from "../src/timeline/search";
 import { counterValues, eventCounts, sampleCounts, spanTimes, threadTimes } from "../src/timeline/statistics";
 import { initiallyCollapsed, layOut, tracksOf } from "../src/timeline/tracks";
 import { clamped, length, moment, rangeOf, rangeText, tickStep, zoomed } from "../src/timeline/viewport";
-import { chain, cpuGot, idle, occupants, spanAt, wakingOf } from "../src/timeline/why";
+import { chain, cpuGot, occupants, spanAt, wakingOf } from "../src/timeline/why";
 import { timeline } from "./timelines";
 
 const MAIN = 1;
@@ -154,11 +154,14 @@ describe("why a thread did not run", () => {
   it("names who had the CPU that it waited for", () => {
     expect(cpuGot(model, 8)).toBe(1);
     expect(occupants(model, 1, 600, 700)).toEqual([{ thread: DISK, time: 100 }]);
-    expect(idle(model, 1, 600, 700)).toBe(0);
     expect(cpuGot(model, 4)).toBe(0);
     expect(occupants(model, 0, 400, 450)).toEqual([]);
-    expect(idle(model, 0, 400, 450)).toBe(50);
     expect(cpuGot(model, 9)).toBe(-1);
+  });
+
+  it("names the threads that ran the longest: disk 650 ns, main 400, helper 200", () => {
+    expect(model.busiest(2)).toEqual(["disk", "main"]);
+    expect(model.busiest(9)).toEqual(["disk", "main", "helper"]);
   });
 
   it("names the innermost call that it was in", () => {

@@ -14,7 +14,7 @@ import type { Span } from "./viewport";
 export const OVERVIEW = 40;
 export const RULER = 24;
 export const HEAD = OVERVIEW + RULER;
-/** Of a row that is selected, from its left to its right neighbour in pixels: where a narrow one is found. */
+/** So many pixels to each side of the pointer a narrow row is found. */
 const REACH = 3;
 
 export const KINDS: Partial<Record<Placed["track"]["type"], Kind>> = {
@@ -39,7 +39,7 @@ export interface Point {
   time: number;
   placed: Placed | null;
   row: Row | null;
-  /** Within the label: what is at the pointer. */
+  /** Whether it is the place in a label that pins the track. */
   pin: boolean;
 }
 
@@ -61,7 +61,7 @@ export class TimelineCanvas {
   /** What the raster was painted for. */
   private drawn: unknown[] = [];
   private scheduled = 0;
-  private layout: Layout = { pinned: [], pinnedHeight: 0, rest: [], height: 0 };
+  private layout: Layout = { pinned: [], pinnedHeight: 0, rest: [], height: 0, wanted: new Set() };
   view: Span;
   selected: Row | null = null;
   range: Span | null = null;
@@ -70,7 +70,7 @@ export class TimelineCanvas {
   collapsed: Set<string> = new Set();
   pinned: Set<string> = new Set();
   arrows = true;
-  /** Of the drawings since the last look at it, in milliseconds. */
+  /** Of the last drawings, in milliseconds. */
   drawMs: number[] = [];
 
   constructor(
@@ -152,12 +152,18 @@ export class TimelineCanvas {
       this.element.scrollTop = placed.y - Math.max(0, room - placed.track.height) / 2;
   }
 
+  /** The time of the whole recording at a place of the overview. */
+  overviewTime(clientX: number): number {
+    const x = clientX - this.canvas.getBoundingClientRect().left;
+    return this.overview.time(x, this.labels, this.plot);
+  }
+
   hit(clientX: number, clientY: number): Point {
     const box = this.canvas.getBoundingClientRect();
     const [x, y] = [clientX - box.left, clientY - box.top];
     const time = this.time(x);
     const point: Point = { part: "plot", time, placed: null, row: null, pin: false };
-    if (y < OVERVIEW) return { ...point, part: "overview", time: this.overview.time(x, this.labels, this.plot) };
+    if (y < OVERVIEW) return { ...point, part: "overview", time: this.overviewTime(clientX) };
     if (y < HEAD) return { ...point, part: "ruler" };
     const found = this.visible().find(
       ({ placed, top, clip }) => y >= Math.max(top, clip) && y < top + placed.track.height,

@@ -41,7 +41,10 @@ export interface Colours {
   quiet: string;
   accent: string;
   text: string;
+  /** Of what a name is given to: a thread on a CPU, a call, an event; as a pixel, and for CSS. */
   name(text: string): number;
+  named(text: string): string;
+  /** Of a state, for CSS. */
   swatch(state: string): string;
 }
 
@@ -53,6 +56,11 @@ export function coloursOf(theme: Theme, states: string[]): Colours {
     if (!found) return null;
     return [PALE.has(name) ? (light ? 0.945 : 0.27) : level, found[1], found[0]];
   };
+  const ofName = (text: string): Lch => {
+    const hash = hashed(text);
+    const shade = ((hash >>> 8) % 7) / 6 - 0.5;
+    return [level + shade * 0.07, 0.075, HUES[hash % HUES.length] + shade * 16];
+  };
   const states_ = states.map((name) => state(name));
   const names = new Map<string, number>();
   return {
@@ -63,7 +71,7 @@ export function coloursOf(theme: Theme, states: string[]): Colours {
     classes: Uint32Array.from(["running", "runnable", "uninterruptible"], (name) => pixel(state(name) as Lch)),
     rest: pixel(state("sleeping") as Lch),
     counter: pixel(light ? [0.72, 0.1, 250] : [0.58, 0.1, 250]),
-    sample: pixel(light ? [0.6, 0.13, 58] : [0.7, 0.12, 58]),
+    sample: pixel(light ? [0.72, 0.11, 58] : [0.58, 0.1, 58]),
     match: pixel(light ? [0.7, 0.2, 345] : [0.62, 0.2, 345]),
     ink: light ? "#1f1d1a" : "#eceae6",
     quiet: light ? "#6d6860" : "#9c9a95",
@@ -72,13 +80,12 @@ export function coloursOf(theme: Theme, states: string[]): Colours {
     name(text) {
       let found = names.get(text);
       if (found === undefined) {
-        const hash = hashed(text);
-        const shade = ((hash >>> 8) % 7) / 6 - 0.5;
-        found = pixel([level + shade * 0.07, 0.075, HUES[hash % HUES.length] + shade * 16]);
+        found = pixel(ofName(text));
         names.set(text, found);
       }
       return found;
     },
+    named: (text) => css(ofName(text)),
     swatch: (name) => {
       const found = state(name);
       return found ? css(found) : "transparent";

@@ -6,7 +6,7 @@ import type { Model, Row } from "./model";
 import { RUNNING } from "./model";
 import * as statistics from "./statistics";
 import { length, moment, type Span } from "./viewport";
-import { callOf, chain, cpuGot, following, idle, occupants, spanAt, type Step, waitsForCpu, wakingOf } from "./why";
+import { callOf, chain, cpuGot, following, occupants, spanAt, type Step, waitsForCpu, wakingOf } from "./why";
 
 const MOST_FRAMES = 200;
 const MOST_ROWS = 100;
@@ -19,7 +19,6 @@ export class Details {
     private readonly model: Model,
     /** Select another row, and show it. */
     private readonly go: (row: Row) => void,
-    private readonly swatch: (state: string) => string,
   ) {}
 
   /** One row. */
@@ -110,7 +109,7 @@ export class Details {
 
   private stateName(state: string): HTMLElement {
     const mark = element("i", { class: "swatch" });
-    mark.style.background = this.swatch(state);
+    mark.style.background = `var(--state-${state})`;
     return element("span", {}, mark, state);
   }
 
@@ -215,7 +214,7 @@ export class Details {
       brief(time, "ns"),
       percent(time, to - from),
     ]);
-    const unused = idle(model, cpu, from, to);
+    const unused = to - from - others.reduce((sum, { time }) => sum + time, 0);
     if (unused > 0) rows.push(["idle, or not recorded", brief(unused, "ns"), percent(unused, to - from)]);
     return [
       element("h3", {}, "Why it did not run"),

@@ -163,7 +163,10 @@ export function grouped(length: number, keys: number, keyOf: (row: number) => nu
   return groups;
 }
 
-/** Intervals that may overlap, in as few lanes as they need: those that are nested lie below what they are nested in. */
+/**
+ * Intervals that may overlap, in as few lanes as they need: those that are nested lie below what they are nested in.
+ * The last of `most` lanes takes all that need more.
+ */
 export function stacked(time: Float64Array, duration: Float64Array, rows: Int32Array, most: number): Lane[] {
   const ends: number[] = [];
   const lanes: number[][] = [];

@@ -103,6 +103,20 @@ export class Model {
     return process ? `${name[process] || "?"} ${pid[process]}` : "no process";
   }
 
+  /** The names of threads that ran the longest, at most so many. */
+  busiest(most: number): string[] {
+    const { comm } = this.data.meta.threads;
+    const times = new Map<string, number>();
+    for (const [thread, lane] of this.states.entries()) {
+      const ran = lane.length && comm[thread] ? this.sharesOf(lane).within(0, this.end)[RUNNING] : 0;
+      if (ran > 0) times.set(comm[thread], (times.get(comm[thread]) ?? 0) + ran);
+    }
+    return [...times]
+      .sort((a, b) => b[1] - a[1])
+      .slice(0, most)
+      .map(([name]) => name);
+  }
+
   /** How long a lane of states was in each class. */
   sharesOf(lane: Lane): Shares {
     let found = this.shares.get(lane);

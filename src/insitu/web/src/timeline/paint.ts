@@ -1,4 +1,5 @@
-// Draws the lanes of tracks into a raster: what is at least a pixel wide as a box, what is narrower as the sum of its pixel.
+// Draws the lanes of tracks into a raster: what is at least a pixel wide as a box; of what is narrower, states and CPUs as
+// the shares of a pixel's time, calls as the longest in it.
 
 import type { Colours } from "./colours";
 import type { Lane, Shares } from "./lane";
@@ -125,21 +126,26 @@ export class Painter {
 
   private spans(lane: Lane, strip: Strip, view: Span): void {
     const { spanName, spanText, meta } = this.model.data;
+    const { raster } = this;
     const colour = (row: number): number => this.colours.name(meta.names[spanName[row]]);
+    // All boxes are as high as the lane: one row of pixels is drawn, and repeated.
+    const y = Math.max(strip.top, strip.clip, 0);
+    if (y >= Math.min(strip.bottom, raster.height)) return;
     this.boxes(
       lane,
-      strip,
+      { ...strip, top: y, bottom: y + 1 },
       view,
       colour,
       (row) => meta.names[spanName[row]] + meta.texts[spanText[row]],
-      (x, _first, _next, _from, _to, longest) =>
-        this.raster.box(x, strip.top, x + 1, strip.bottom, colour(lane.rows[longest]), strip.clip),
+      (x, _first, _next, _from, _to, longest) => raster.box(x, y, x + 1, y + 1, colour(lane.rows[longest])),
+      (strip.top + strip.bottom) / 2,
     );
+    raster.repeat(strip.left, strip.right, y, strip.bottom);
   }
 
   /**
    * Boxes of a lane. `crowd` draws one pixel in which intervals end: `first` and `next` are the first positions that
-   * start at its beginning and its end, or later.
+   * start at its beginning and its end, or later. Labels are at `middle`.
    */
   private boxes(
     lane: Lane,
@@ -148,6 +154,7 @@ export class Painter {
     colour: (row: number) => number,
     label: (row: number) => string,
     crowd: (x: number, first: number, next: number, from: number, to: number, longest: number) => void,
+    middle = (top + bottom) / 2,
   ): void {
     const ns = (view.to - view.from) / (right - left);
     const width = right - left;
@@ -165,8 +172,8 @@ export class Painter {
         // A gap of one pixel keeps neighbours of one colour apart.
         if (fill)
           this.raster.box(left + x0, top, left + (x1 - x0 > 3 && x1 < width ? x1 - 1 : x1), bottom, fill, clip);
-        if (fill && x1 - x0 > 26 * this.scale && this.labels.length < MOST_LABELS && (top + bottom) / 2 > clip)
-          this.labels.push({ x: left + x0, width: x1 - x0, y: (top + bottom) / 2, text: label(row) });
+        if (fill && x1 - x0 > 26 * this.scale && this.labels.length < MOST_LABELS && middle > clip)
+          this.labels.push({ x: left + x0, width: x1 - x0, y: middle, text: label(row) });
         done = x1;
         at++;
         continue;

@@ -2,11 +2,11 @@
 
 import "../style/timeline.css";
 import { Choice, button, element } from "../dom";
+import { smartCase } from "../functions";
 import type { TimelineData } from "../schema";
 import type { PageState } from "../state";
 import type { ThemeSwitch } from "../theme";
 import { TimelineCanvas } from "./canvas";
-import { coloursOf } from "./colours";
 import { Details } from "./details";
 import { Model, type Row } from "./model";
 import { listen } from "./pointer";
@@ -14,6 +14,9 @@ import { nextFrom, NOTHING, search } from "./search";
 import { initiallyCollapsed, layOut, threadOf, type Track, tracksOf } from "./tracks";
 import { clamped, rangeOf, rangeText, type Span, zoomed } from "./viewport";
 import { following, wakingOf } from "./why";
+
+/** So many names of threads have their colour in the legend. */
+const MOST_NAMES = 5;
 
 export class TimelinePanel {
   readonly element: HTMLElement;
@@ -42,8 +45,7 @@ export class TimelinePanel {
     this.canvas = new TimelineCanvas(this.model, theme);
     this.canvas.collapsed = initiallyCollapsed(this.tracks);
     this.canvas.element.setAttribute("aria-label", "Timeline: w, a, s and d zoom and pan, ? lists all keys");
-    const swatch = (name: string): string => coloursOf(theme.current, []).swatch(name);
-    this.details = new Details(this.model, (row) => this.go(row), swatch);
+    this.details = new Details(this.model, (row) => this.go(row));
     this.arrows = new Choice(
       "Wakeups",
       [["shown", "Wakeups", "Arrows from the thread that woke to the one woken"]],
@@ -75,7 +77,7 @@ export class TimelinePanel {
         ),
       ),
       element("div", { class: "stage" }, this.canvas.element, this.details.element),
-      data.meta.states.length ? this.legend(swatch, theme) : null,
+      data.meta.states.length ? this.legend(theme) : null,
       this.spoken,
     );
     listen(this);
@@ -89,7 +91,14 @@ export class TimelinePanel {
     this.searchNow();
     if (row) this.select(row);
     else this.selectRange(this.canvas.range);
-    theme.onChange(() => this.showSelection());
+    this.paintStates();
+    theme.onChange(() => this.paintStates());
+  }
+
+  /** The colours of the states for what is not drawn on the canvas: legend and details. */
+  private paintStates(): void {
+    const { states } = this.model.data.meta;
+    for (const state of states) this.element.style.setProperty(`--state-${state}`, this.canvas.colours.swatch(state));
   }
 
   // What is shown
@@ -170,17 +179,14 @@ export class TimelinePanel {
   }
 
   private layOut(): void {
-    let filter: RegExp | null = null;
     const text = this.filterField.value;
-    try {
-      filter = text ? new RegExp(text, /[A-Z]/.test(text.replace(/\\./g, "")) ? "" : "i") : null;
-      this.filterField.setAttribute("aria-invalid", "false");
-    } catch {
-      this.filterField.setAttribute("aria-invalid", "true");
-    }
-    this.canvas.show(layOut(this.tracks, this.canvas.collapsed, this.canvas.pinned, filter));
-    const wanted = layOut(this.tracks, new Set(), new Set(), filter).rest;
-    this.shown = new Set(wanted.map(({ track }) => threadOf(this.model, track)).filter((thread) => thread > 0));
+    const expression = text ? smartCase(text) : null;
+    const filter = expression instanceof RegExp ? expression : null;
+    this.filterField.setAttribute("aria-invalid", String(expression !== filter));
+    const layout = layOut(this.tracks, this.canvas.collapsed, this.canvas.pinned, filter);
+    this.canvas.show(layout);
+    this.shown = new Set([...layout.wanted].map((track) => threadOf(this.model, track)));
+    this.shown.delete(0);
   }
 
   // Selection
@@ -330,17 +336,23 @@ export class TimelinePanel {
     this.showFound();
   }
 
-  private legend(swatch: (state: string) => string, theme: ThemeSwitch): HTMLElement {
-    const made = element("footer", { class: "legend", "aria-label": "Thread states" });
+  /** What the colours mean: states, and the names that ran the longest on the CPUs. */
+  private legend(theme: ThemeSwitch): HTMLElement {
+    const { states } = this.model.data.meta;
+    const entry = (text: string, colour: string): HTMLElement => {
+      const mark = element("i");
+      mark.style.background = colour;
+      return element("span", {}, mark, text);
+    };
+    const names = this.model.busiest(MOST_NAMES);
+    const made = element("footer", { class: "legend", "aria-label": "Colours" });
     const fill = (): void =>
       made.replaceChildren(
         ...["running", "runnable", "preempted", "sleeping", "uninterruptible", "stopped", "unknown"]
-          .filter((state) => this.model.data.meta.states.includes(state))
-          .map((state) => {
-            const mark = element("i");
-            mark.style.background = swatch(state);
-            return element("span", {}, mark, state);
-          }),
+          .filter((state) => states.includes(state))
+          .map((state) => entry(state, `var(--state-${state})`)),
+        ...(names.length ? [element("b", {}, "on CPUs")] : []),
+        ...names.map((name) => entry(name, this.canvas.colours.named(name))),
       );
     fill();
     theme.onChange(fill);

@@ -79,8 +79,7 @@ function listenForPointer(panel: TimelinePanel): void {
     dragged ||= Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) > DRAG;
     if (!dragged || pressed.point.part === "label") return;
     tooltip.hide();
-    if (pressed.point.part === "overview")
-      centre(panel, point.part === "overview" ? point.time : overviewTime(panel, event));
+    if (pressed.point.part === "overview") centre(panel, canvas.overviewTime(event.clientX));
     else if (pressed.pans || event.pointerType === "touch") {
       const { from, to } = pressed.view;
       const by = ((pressed.x - event.clientX) / (area.clientWidth - canvas.labels)) * (to - from);
@@ -120,12 +119,6 @@ function listenForPointer(panel: TimelinePanel): void {
     canvas.schedule();
   });
   area.addEventListener("dblclick", () => panel.fit());
-}
-
-function overviewTime(panel: TimelinePanel, event: PointerEvent): number {
-  const box = panel.canvas.element.getBoundingClientRect();
-  const { labels } = panel.canvas;
-  return ((event.clientX - box.left - labels) / (box.width - labels)) * panel.model.end;
 }
 
 function centre(panel: TimelinePanel, time: number): void {
@@ -195,7 +188,6 @@ function listenForKeys(panel: TimelinePanel): void {
     "0": () => panel.look({ from: 0, to: panel.model.end }),
     Home: () => panel.look({ from: 0, to: panel.model.end }),
     "/": () => searchField.select(),
-    Enter: () => panel.step(false),
     ",": () => panel.move(-1),
     ".": () => panel.move(1),
     "[": () => panel.follow(true),

@@ -33,6 +33,14 @@ export class Raster {
       this.pixels.fill(colour, y * this.width + left, y * this.width + right);
   }
 
+  /** The row of pixels at y0 also in the rows below, up to y1. */
+  repeat(x0: number, x1: number, y0: number, y1: number): void {
+    const [left, right] = [Math.max(x0, 0), Math.min(x1, this.width)];
+    const first = y0 * this.width;
+    for (let y = y0 + 1; y < Math.min(y1, this.height); y++)
+      this.pixels.copyWithin(y * this.width + left, first + left, first + right);
+  }
+
   put(context: CanvasRenderingContext2D): void {
     if (this.image) context.putImageData(this.image, 0, 0);
   }

@@ -1,6 +1,6 @@
-// What a search finds: threads by their names, then rows by name, arguments or fields, in the order of time.
+// What a search finds: threads by their names; rows by their names, arguments, fields or stacks, in the order of time.
 
-import { searchNames } from "../functions";
+import { smartCase } from "../functions";
 import type { Model, Row } from "./model";
 
 export interface Found {
@@ -20,13 +20,11 @@ export function search(model: Model, pattern: string): Found {
   if (!pattern) return NOTHING;
   const { data } = model;
   const { meta } = data;
-  // Names of threads: the first name of a table of functions is its root, which never matches.
-  const labels = meta.threads.tid.map((_, thread) => model.thread(thread));
-  const threads = matching(labels, pattern);
-  if (threads.error) return { ...NOTHING, error: threads.error };
+  const expression = smartCase(pattern);
+  if (typeof expression === "string") return { ...NOTHING, error: expression };
   const lists = [meta.names, meta.events, meta.texts, meta.functions.name, meta.states];
   const [names, events, texts, functions, states] = lists.map((list) =>
-    matching(["", ...list], pattern).matches.subarray(1),
+    Uint8Array.from(list, (text) => Number(expression.test(text))),
   );
   const stacks = new Uint8Array(data.stackParent.length);
   for (let at = 1; at < stacks.length; at++)
@@ -41,11 +39,8 @@ export function search(model: Model, pattern: string): Found {
   add("sample", data.sampleTime.length, (row) => stacks[data.sampleStack[row]]);
   const more = rows.length >= MOST;
   rows.sort((a, b) => model.start(a) - model.start(b));
-  return { threads: new Set([...labels.keys()].filter((thread) => threads.matches[thread])), rows, error: "", more };
-}
-
-function matching(list: string[], pattern: string): { matches: Uint8Array; error: string } {
-  return searchNames(list, new Int32Array(list.length), pattern);
+  const threads = [...meta.threads.tid.keys()].filter((thread) => thread && expression.test(model.thread(thread)));
+  return { threads: new Set(threads), rows, error: "", more };
 }
 
 /** The position in `rows` of the first that starts after `t`, or with `back` of the last that starts before it. */

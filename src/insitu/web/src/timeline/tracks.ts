@@ -153,6 +153,8 @@ export interface Layout {
   pinnedHeight: number;
   rest: Placed[];
   height: number;
+  /** All tracks that the filter leaves, those of collapsed groups too. */
+  wanted: Set<Track>;
 }
 
 /** Where tracks are drawn: those pinned stay above the others, which scroll. */
@@ -181,5 +183,5 @@ export function layOut(tracks: Track[], collapsed: Set<string>, pinned: Set<stri
     placed.push({ track, y });
     y += track.height;
   }
-  return { pinned: kept, pinnedHeight: above, rest: placed, height: y };
+  return { pinned: kept, pinnedHeight: above, rest: placed, height: y, wanted };
 }

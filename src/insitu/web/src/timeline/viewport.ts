@@ -52,11 +52,12 @@ export function length(ns: number): string {
   return found ? `${Number((ns / found[0]).toFixed(6))} ${found[1]}` : `${Math.round(ns)} ns`;
 }
 
-/** A range for the page's address, in whole nanoseconds; null for a text that is none. */
+/** A range for the page's address, in whole nanoseconds. */
 export function rangeText({ from, to }: Span): string {
   return `${Math.round(from)}-${Math.round(to)}`;
 }
 
+/** The range of such a text; null for one that is none. */
 export function rangeOf(text: string): Span | null {
   const found = /^(\d{1,16})-(\d{1,16})$/.exec(text);
   const [from, to] = found ? [Number(found[1]), Number(found[2])] : [0, 0];

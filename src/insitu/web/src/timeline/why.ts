@@ -57,11 +57,6 @@ export function occupants(model: Model, cpu: number, from: number, to: number): 
   return [...times].map(([thread, time]) => ({ thread, time })).sort((a, b) => b.time - a.time);
 }
 
-/** How long no thread of the recording ran on a CPU in that time. */
-export function idle(model: Model, cpu: number, from: number, to: number): number {
-  return to - from - occupants(model, cpu, from, to).reduce((sum, { time }) => sum + time, 0);
-}
-
 /** The waking that ended a sleep: of the state that follows it. */
 export function wakingOf(model: Model, row: number): { waker: number; row: number } {
   const next = following(model, row);
