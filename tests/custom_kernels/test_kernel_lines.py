@@ -23,7 +23,7 @@ _FUNCTIONS = (
     *("vfs_read", "vfs_write", "do_sys_openat2", "path_openat", "filename_lookup", "generic_file_read_iter"),
     *("try_to_wake_up", "wake_up_new_task", "copy_process", "do_exit", "do_wait", "ptrace_attach"),
     *("__alloc_pages", "do_mmap", "handle_mm_fault", "shrink_node", "tcp_sendmsg_locked", "udp_sendmsg"),
-    *("ip_rcv_finish_core", "load_elf_binary"),
+    *("tcp_v4_rcv", "begin_new_exec"),
 )
 _SAMPLES = 4  # lines of each function whose variables are compared
 # What ends an expression that is computed, and what begins one that only a debugger at a call can have: perf takes

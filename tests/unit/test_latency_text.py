@@ -2,7 +2,7 @@
 
 import pytest
 
-from insitu.convert.latency_text import Measured, StackFrame, measured, section, stack_frames
+from insitu.convert.latency_text import Measured, StackFrame, measured, section, stack_frames, stacks
 
 WAKEUP = """\
 # tracer: wakeup
@@ -119,3 +119,26 @@ def test_the_deepest_stack_has_its_frames() -> None:
 @pytest.mark.parametrize("text", ["", "\0", "# latency: x us", "[0] 1.1: #1 context irq timer_latency", "9" * 10000])
 def test_other_text_is_nothing(text: str) -> None:
     assert not list(measured(text)) and not stack_frames(text)
+
+
+# Debian's 6.1.0-56-rt: what the interrupt did not fill is zero.
+LATE = """\
+           <...>-155     [000] d..h...    42.466996: #919   context    irq timer_latency 2038239056 ns
+           <...>-155     [000] d..h1..    42.467282: <stack trace>
+ => timerlat_irq
+ => asm_sysvec_apic_timer_interrupt
+ => without_interrupts
+ => 0
+ => 0
+"""
+
+
+def test_the_stack_of_a_late_timer_ends_where_the_kernel_did_not_fill_it() -> None:
+    assert stacks(LATE) == [("timerlat_irq", "asm_sysvec_apic_timer_interrupt", "without_interrupts")]
+    assert [each.latency_ns for each in measured(LATE)] == [2038239056]
+
+
+def test_of_many_stacks_the_last_are_kept() -> None:
+    text = "".join(f" x-1 [000] 1.0: <stack trace>\n => f{number}\n" for number in range(40))
+    assert stacks(text)[-1] == ("f39",)
+    assert len(stacks(text)) == 16
