@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.trace_page_bytes import HEADER_PAGE, PAGE_BYTES, Written, bytes_of, page
 
-from insitu.convert.trace_events import event_kinds, tables_of
+from insitu.convert.event_schema import tables_of
+from insitu.convert.trace_events import event_kinds
 from insitu.convert.trace_pages import decode_pages, field_values, page_layout, texts
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import Field, parse_format

@@ -73,7 +73,7 @@ def _file(
     names = "".join(
         f"{tid} {name}\n" for tid, name in session["thread"].select("tid", "name").rows() if tid and name
     ).encode()
-    symbols = _kallsyms(session, formats) if session.manifest.live(procfs) else b""
+    symbols = _symbols(session, formats)
     head += struct.pack("<I", len(symbols)) + symbols + struct.pack("<I", 0)  # no formats of trace_printk
     head += struct.pack("<Q", len(names)) + names + struct.pack("<I", cpus)
     buffers = sorted({each.buffer for each in found} | {""})
@@ -91,20 +91,37 @@ def _file(
         yield from data[buffer]
 
 
-def _kallsyms(session: "Session", tables: Collection[str]) -> bytes:
-    """The lines of /proc/kallsyms, where it can be read, that name the addresses in the events."""
-    try:
-        known = Kallsyms(read_kallsyms())
-    except OSError:
-        return b""
-    lines = set()
+def _symbols(session: "Session", tables: Collection[str]) -> bytes:
+    """Lines as in /proc/kallsyms that name the addresses in the events: by the session, else by this kernel if it was
+    recorded on it."""
+    kernel = _running_kernel(session)
+    symbols: dict[int, str] = {}
     for table in tables:
-        for column in session.database.table(table).columns if table in session.tables else ():
-            if column.type == "kernel_address":
+        columns = session.database.table(table).columns if table in session.tables else ()
+        names = {column.name for column in columns}
+        for column in columns:
+            if column.type != "kernel_address":
+                continue
+            known = [f"{column.name}_function", f"{column.name}_offset"]
+            if names.issuperset(known):
+                for address, function, offset in session[table].select(column.name, *known).unique().rows():
+                    if function and not function.startswith("0x"):
+                        symbols[address - offset] = function
+            elif kernel is not None:
                 for address in session[table][column.name].unique().to_list():
-                    if symbol := known.symbol(address):
-                        lines.add(f"{address - symbol[1]:016x} T {symbol[0]}\n")
-    return "".join(sorted(lines)).encode()
+                    if symbol := kernel.symbol(address):
+                        symbols[address - symbol[1]] = symbol[0]
+    return "".join(f"{address:016x} T {name}\n" for address, name in sorted(symbols.items())).encode()
+
+
+def _running_kernel(session: "Session") -> Kallsyms | None:
+    """The symbols of the kernel that was recorded; None if it is not this one, or shows none."""
+    if not session.manifest.live(procfs):
+        return None
+    try:
+        return Kallsyms(read_kallsyms())
+    except OSError:
+        return None
 
 
 def _index(
