@@ -53,7 +53,9 @@ def test_the_longest_section_is_the_one_that_was_made_long(
     assert took_ns >= _MS * 1_000_000
     assert took_ns - 1000 <= found["latency_ns"] <= took_ns + _STEAL_NS  # in whole microseconds
     assert (found["started"], found["ended"]) == (function, function)
-    assert any(frame.startswith(function) for frame in found["stacks"][-1])
+    # The kernel leaves out a fixed number of frames of its own, which takes the function that ended the section along.
+    assert found["stacks"][-1][0].startswith((function, "run"))
+    assert any(frame.startswith("vfs_write") for frame in found["stacks"][-1])
     assert found["task"].startswith("sh-")
 
 
