@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "dyndbg": "the kernel's dynamic debug messages: list, switch on, follow, and put back",
     "latency": "the longest latencies and where they come from: interrupts off, wakeups, noise, timers, firmware",
     "sysctl": "kernel settings with their documentation; which differ from the defaults or another machine",
+    "proc": "one process: its open descriptors and how near the limit, memory, rights; what grows",
     "stacks": "what every thread of a process does now, and which waits for which: stacks, deadlocks",
     "cache": "how much of files is in the page cache, and where in them; evict, touch, lock and watch",
     "top": "what the machine and its processes do now, on one live screen",

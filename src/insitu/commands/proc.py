@@ -1,0 +1,169 @@
+"""One process, explained: what it has open and how near the limit, its memory, rights and surroundings.
+
+Descriptors by kind, with states of sockets, other ends of pipes and sockets, and what epoll, eventfd and the like are
+about. Nothing is traced but with --watch: then, as root, also where descriptors are made that stay open.
+
+examples:
+  insitu proc 1234                   what it is, and its descriptors by kind
+  insitu proc -l 1234                each descriptor
+  insitu proc -n nginx               all processes of this name
+  insitu proc --watch -d 30 1234     "Too many open files": which kind grows, and which stacks open and never close
+"""
+
+import argparse
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from insitu import messages
+from insitu.commands import Properties
+from insitu.commands._options import (
+    duration,
+    duration_option,
+    json_option,
+    limit_option,
+    pid_list,
+    pids_asked_for,
+    quiet_option,
+)
+from insitu.errors import InsituError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from insitu.views.process import Open
+
+__all__ = ["PROPERTIES", "arguments", "run"]
+
+PROPERTIES = Properties(
+    peer_options={
+        "-i": "internet sockets are among the descriptors: insitu proc -l PID",
+        "-c": "-n NAME",
+        "+fg": "the flags are among the columns of -l",
+    }
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pids", nargs="*", type=pid_list, metavar="PID", help="processes")
+    parser.add_argument("-p", "--pid", type=pid_list, action="append", metavar="PID[,PID]", help="the same")
+    parser.add_argument("-n", "--comm", metavar="NAME", help="the processes of this name")
+    parser.add_argument("-l", "--list", action="store_true", help="list each descriptor")
+    parser.add_argument("--watch", action="store_true", help="show each --interval what of descriptors grows")
+    parser.add_argument("--interval", type=duration, default=1.0, metavar="SECONDS", help="of --watch (default 1)")
+    duration_option(parser, "how long to watch (default: until Ctrl-C)")
+    limit_option(parser, 50, "descriptors that are listed")
+    json_option(parser)
+    quiet_option(parser, "no notes")
+
+
+def run(args: argparse.Namespace) -> int:
+    from insitu.inspect.process_facts import facts_of
+    from insitu.views import process as view
+    from insitu.views.terminal import Screen
+
+    pids = pids_asked_for(args, args.pids)
+    if not pids:
+        raise InsituError("which process?", remedy="insitu proc PID, or -n NAME", status=2)
+    if args.duration and not args.watch:
+        raise InsituError("-d is for --watch", status=2)
+    if args.watch:
+        if len(pids) > 1:
+            raise InsituError("--watch looks at one process", status=2)
+        return _watch(args, pids[0])
+    documents, screen = [], Screen.of(sys.stdout)
+    for number, pid in enumerate(pids):
+        facts = facts_of(pid)
+        try:
+            found: Open | None = _open(pid, ends=args.list or args.json)
+        except InsituError as error:  # what else is known is shown
+            found = None
+            messages.warning(f"{error.message} ({error.remedy})" if error.remedy else error.message)
+        if args.json:
+            documents.append(view.document(facts, found))
+        else:
+            screen.write([[]] if number else [])
+            screen.write(view.blocks(facts, found, args.limit, listed=args.list))
+    if args.json:
+        from insitu.valid_text import json_document
+
+        print(json_document({"format": "insitu-proc-1", "processes": documents}))
+    return 0
+
+
+def _open(pid: int, *, ends: bool = False) -> "Open":
+    from insitu.inspect.descriptors import descriptor_limit, descriptors, ends_of
+    from insitu.views.process import Open
+
+    found = descriptors(pid)
+    return Open(found, ends_of(pid, found) if ends else {}, descriptor_limit(pid)[0])
+
+
+def _watch(args: argparse.Namespace, pid: int) -> int:
+    import os
+
+    from insitu.views import process as view
+    from insitu.views.terminal import Screen
+
+    screen = Screen.of(sys.stdout)
+    first = last = _open(pid)
+    start = time.monotonic()
+    screen.write([view.growth_title()])
+    with _traced(pid) if os.geteuid() == 0 else contextlib.nullcontext() as leaks:
+        with contextlib.suppress(KeyboardInterrupt):
+            while not args.duration or time.monotonic() - start < args.duration:
+                left = start + args.duration - time.monotonic() if args.duration else args.interval
+                time.sleep(max(0.0, min(args.interval, left)))
+                try:
+                    now = _open(pid)
+                except InsituError:
+                    messages.note(f"process {pid} has ended")
+                    break
+                screen.write([view.growth_line(time.monotonic() - start, last, now)])
+                sys.stdout.flush()
+                last = now
+        change = len(last.descriptors) - len(first.descriptors)
+        if change > 0:
+            (kind, target), number = view.grown(first, last)[0]
+            what = f"{kind} {target}".rstrip()
+            screen.write([[], [(f"{change:+,} descriptors: most are {what} ({number:+,})", "bold")]])
+        if leaks is not None:
+            for line in leaks.ended():
+                screen.write([[(line, "")]])
+        elif not args.quiet:
+            messages.note("where they are opened needs root: sudo insitu proc --watch ...")
+    return 0
+
+
+@contextlib.contextmanager
+def _traced(pid: int) -> "Iterator[_Leaks]":
+    """The ready program fdleak runs meanwhile."""
+    command = [sys.executable, "-m", "insitu", "trace", "-q", "fdleak", str(pid)]
+    # In a process group of its own: Ctrl-C ends the watching, which ends it.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0) as process:
+        try:
+            yield _Leaks(process)
+        finally:
+            process.kill()
+
+
+class _Leaks:
+    """What fdleak has seen when it is ended."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    def ended(self) -> "Iterator[str]":
+        """The stacks that have made descriptors which are still open."""
+        self._process.send_signal(signal.SIGINT)
+        output, errors = self._process.communicate()
+        _, found, stacks = output.decode(errors="replace").partition("@made[")
+        if found:
+            yield ""
+            yield "Made meanwhile and still open, by stack:"
+            yield from f"@made[{stacks}".rstrip().split("\n")
+        elif self._process.returncode not in (0, 128 + signal.SIGINT):
+            messages.warning(f"where they are opened is not known: {errors.decode(errors='replace').strip()}")

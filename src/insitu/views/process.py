@@ -1,0 +1,167 @@
+"""A process in words: what it is, what it holds open, and what is about to run out."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from insitu.inspect.descriptors import Descriptor, End
+from insitu.inspect.process_facts import ProcessFacts
+from insitu.views.quantity import percent, rest, size
+from insitu.views.table import Cell, Column, Line, Table
+from insitu.views.terminal import Block
+
+__all__ = ["Open", "blocks", "document", "grown", "growth_line", "growth_title"]
+
+_NEAR: Final = 80.0  # per cent of a limit
+_MOST_OF_ONE: Final = 0.25  # of all descriptors: named in the verdict
+_MOST_ENDS: Final = 2
+_HIGHEST: Final = 1 << 62
+
+
+class Open(NamedTuple):
+    """What a process has open; ``limit`` is the soft limit of descriptors."""
+
+    descriptors: Sequence[Descriptor]
+    ends: Mapping[int, Sequence[End]]
+    limit: int
+
+
+def blocks(facts: ProcessFacts, found: Open | None, limit: int, *, listed: bool) -> Iterator[Block]:
+    """The process, what is near a limit, its descriptors by kind; ``listed``: each descriptor, ``limit`` of them."""
+    yield [(f"{facts.name} ({facts.pid})", "bold"), (f"  {facts.command}", "")]
+    yield from _facts(facts)
+    if found is None:
+        return
+    yield []
+    yield from _verdict(found)
+    yield []
+    yield _kinds(found)
+    if listed:
+        yield []
+        yield _table(found, limit)
+        if limit and len(found.descriptors) > limit:
+            yield [(rest(len(found.descriptors) - limit, "descriptor", "descriptors"), "dim")]
+
+
+def _facts(facts: ProcessFacts) -> Iterator[Line]:
+    threads = f"{facts.threads:,} {'thread' if facts.threads == 1 else 'threads'}"
+    yield [(f"  {facts.state}; {threads}; user {facts.user}; parent {facts.parent}", "")]
+    if memory := facts.memory:
+        private = memory.get("Private_Clean", 0) + memory.get("Private_Dirty", 0)
+        words = [f"{size(memory.get('Rss', 0))} resident", f"{size(private)} of it private"]
+        words += [f"{size(memory['Swap'])} swapped"] if memory.get("Swap") else []
+        words += [f"{size(memory['Locked'])} locked"] if memory.get("Locked") else []
+        yield [(f"  memory: {', '.join(words)}", "")]
+    around = [f"cgroup {facts.cgroup}"] if facts.cgroup else []
+    around += [f"namespaces of its own: {', '.join(facts.namespaces)}"] if facts.namespaces else []
+    around += [f"seccomp {facts.seccomp}"] if facts.seccomp else []
+    around += [f"capabilities {facts.capabilities:#x}"] if facts.capabilities and facts.user else []
+    if around:
+        yield [(f"  {'; '.join(around)}", "")]
+
+
+def _verdict(found: Open) -> Iterator[Line]:
+    count = len(found.descriptors)
+    share = percent(count, found.limit) if 0 < found.limit < _HIGHEST else 0.0
+    of = f" of {found.limit:,} ({share:.0f} %)" if share else ""
+    style = "bold red" if share >= _NEAR else "bold"
+    yield [(f"{count:,} {'descriptor' if count == 1 else 'descriptors'}{of}", style), *_most(found)]
+    if share >= _NEAR:
+        yield [('  At the limit open(), socket() and accept() fail with EMFILE, "Too many open files".', "")]
+        yield [
+            ("  prlimit --nofile raises the limit; insitu proc --watch shows what grows, and who opens it.", "dim")
+        ]
+
+
+def _most(found: Open) -> Line:
+    """What most of them are, where that says something."""
+    groups = Counter(_group(each) for each in found.descriptors)
+    for (kind, target), number in groups.most_common(1):
+        if number > 2 and number >= _MOST_OF_ONE * len(found.descriptors):
+            return [(f": {number:,} are {kind}{f' {target}' if target else ''}", "bold")]
+    return []
+
+
+def _group(each: Descriptor) -> tuple[str, str]:
+    """What descriptors have in common: a kind and a file, or a socket's state and the address that it leads to."""
+    if each.socket is not None:
+        _, _, remote = each.target.partition(" -> ")
+        return f"{each.kind}s in {each.socket.state}" if each.socket.state else f"{each.kind}s", remote
+    return each.kind, each.target if each.target.startswith("/") else ""
+
+
+def _kinds(found: Open) -> Table:
+    kinds = Counter(each.kind for each in found.descriptors)
+    rows: list[Sequence[Cell]] = []
+    for kind, number in kinds.most_common():
+        states = Counter(each.socket.state for each in found.descriptors if each.kind == kind and each.socket)
+        shown = ", ".join(f"{many:,} {state}" for state, many in states.most_common() if state)
+        if not shown:
+            targets = Counter(each.target for each in found.descriptors if each.kind == kind and each.target)
+            shown = next((f"{many:,} on {target}" for target, many in targets.most_common(1) if many > 1), "")
+        rows.append([(f"{number:,}", ""), (kind, ""), (shown, "")])
+    return Table([Column("count"), Column("kind", "left"), Column("", "left")], rows)
+
+
+def _table(found: Open, limit: int) -> Table:
+    columns = [Column("fd"), Column("kind", "left"), Column("access", "left", spare=True)]
+    columns += [Column("offset", spare=True), Column("target", "left"), Column("", "left", fold=True)]
+    rows: list[Sequence[Cell]] = []
+    for each in found.descriptors[: limit or None]:
+        ends = found.ends.get(each.number, ())
+        words = [each.details] if each.details else []
+        if ends:
+            more = f" and {len(ends) - _MOST_ENDS} more" if len(ends) > _MOST_ENDS else ""
+            words.append(
+                "other end: " + ", ".join(f"{e.name}/{e.pid}:{e.descriptor}" for e in ends[:_MOST_ENDS]) + more
+            )
+        rows.append(
+            [
+                (str(each.number), ""),
+                (each.kind, ""),
+                (" ".join((each.access, *(flag for flag in each.flags if flag != "cloexec"))), ""),
+                (f"{each.offset:,}" if each.offset else "", ""),
+                (each.target, ""),
+                ("; ".join(words), ""),
+            ]
+        )
+    return Table(columns, rows)
+
+
+def growth_title() -> Line:
+    """What stands above growth_line()."""
+    return [(f"# {'seconds':>9}{'open':>8}{'change':>8}  what has changed", "bold")]
+
+
+def growth_line(seconds: float, before: Open, now: Open) -> Line:
+    """What one interval has changed, by kind."""
+    changed = grown(before, now)
+    words = ", ".join(f"{number:+,} {' '.join(filter(None, group))}" for group, number in changed)
+    change = len(now.descriptors) - len(before.descriptors)
+    return [(f"  {seconds:9.1f}{len(now.descriptors):8,}{change:+8,}  {words}", "")]
+
+
+def grown(before: Open, now: Open) -> list[tuple[tuple[str, str], int]]:
+    """How the number of each kind has changed, the largest growth first."""
+    change = Counter(_group(each) for each in now.descriptors)
+    change.subtract(Counter(_group(each) for each in before.descriptors))
+    return sorted(((group, number) for group, number in change.items() if number), key=lambda each: -each[1])
+
+
+def document(facts: ProcessFacts, found: Open | None) -> dict[str, Any]:
+    """The same for JSON."""
+    return {
+        **facts._asdict(),
+        "limits": [limit._asdict() for limit in facts.limits],
+        "descriptor_limit": found.limit if found else None,
+        "descriptors": None
+        if found is None
+        else [
+            {
+                **each._asdict(),
+                "socket": each.socket._asdict() if each.socket else None,
+                "other_ends": [end._asdict() for end in found.ends.get(each.number, ())],
+            }
+            for each in found.descriptors
+        ],
+    }

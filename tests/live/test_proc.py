@@ -1,0 +1,176 @@
+"""insitu proc, against what the program opened, and what /proc says of it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from insitu.inspect.descriptors import Descriptor, descriptors, ends_of
+from insitu.inspect.process_facts import facts_of
+
+_OPENS = """
+import os, select, socket, sys, tempfile
+pipe = os.pipe()
+pair = socket.socketpair()
+listening = socket.socket()
+listening.bind(("127.0.0.1", 0))
+listening.listen(5)
+client = socket.create_connection(listening.getsockname())
+server, _ = listening.accept()
+client.send(b"hello")
+epoll = select.epoll()
+epoll.register(pipe[0])
+epoll.register(listening)
+file = tempfile.TemporaryFile()
+file.write(b"x" * 5000)
+file.flush()
+memory = os.memfd_create("mine")
+os.ftruncate(memory, 4096)
+event = os.eventfd(7)
+itself = os.pidfd_open(os.getpid())
+netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+netlink.bind((0, 0))
+abstract = socket.socket(socket.AF_UNIX)
+abstract.bind("\\0insitu-test-" + str(os.getpid()))
+abstract.listen()
+names = dict(pipe_read=pipe[0], pipe_write=pipe[1], left=pair[0].fileno(), right=pair[1].fileno())
+names |= dict(listening=listening.fileno(), client=client.fileno(), server=server.fileno(), epoll=epoll.fileno())
+names |= dict(file=file.fileno(), memory=memory, event=event, itself=itself, netlink=netlink.fileno())
+names |= dict(abstract=abstract.fileno(), ports=[client.getsockname()[1], listening.getsockname()[1]])
+import json
+print(json.dumps(names), flush=True)
+sys.stdin.read()
+"""
+_LEAKS = """
+import os, time
+print(flush=True)
+while True:
+    try:
+        os.open("/etc/hostname", os.O_RDONLY)
+        os.close(os.open("/etc/passwd", os.O_RDONLY))
+    except OSError:
+        pass
+    time.sleep(0.01)
+"""
+
+
+@contextmanager
+def _running(*command: str) -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _command(*words: object, status: int = 0) -> str:
+    command = [sys.executable, "-m", "insitu", "proc", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == status, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[tuple[int, dict[str, Any]]]:
+    """A process, and the numbers of its descriptors by name."""
+    with _running(sys.executable, "-c", _OPENS) as process:
+        assert process.stdout is not None
+        yield process.pid, json.loads(process.stdout.readline())
+
+
+def test_each_kind_of_descriptor_says_what_it_is_open_on(opened: tuple[int, dict[str, Any]]) -> None:
+    pid, names = opened
+    found = {each.number: each for each in descriptors(pid)}
+    assert sorted(found) == sorted(int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir())
+
+    def of(name: str) -> Descriptor:
+        return found[names[name]]
+
+    client, listening = names["ports"]
+    assert (of("listening").kind, of("listening").target, of("listening").details) == (
+        "TCP socket",
+        f"127.0.0.1:{listening}",
+        "listen",
+    )
+    assert of("client").target == f"127.0.0.1:{client} -> 127.0.0.1:{listening}"
+    assert of("server").details == "established, 5 bytes to read"
+    assert (of("left").kind, of("left").details) == ("UNIX stream socket", "connected")
+    assert (of("abstract").target, of("abstract").details) == (f"@insitu-test-{pid}", "listen")
+    assert of("netlink").kind == "netlink socket"
+    assert of("epoll").details == f"watches 2 descriptors ({names['pipe_read']}, {names['listening']})"
+    assert (of("file").kind, of("file").offset, of("file").details) == (
+        "file",
+        5000,
+        "deleted, 8,192 bytes on the disk",
+    )
+    assert (of("memory").kind, of("memory").details) == ("memfd", "4,096 bytes")
+    assert (of("event").kind, of("event").details) == ("eventfd", "count 7")
+    assert (of("itself").kind, of("itself").details) == ("pidfd", f"process {pid}")
+    assert (of("pipe_read").access, of("pipe_write").access) == ("r", "w")
+
+
+def test_the_other_ends_of_pipes_and_sockets_are_found(opened: tuple[int, dict[str, Any]]) -> None:
+    pid, names = opened
+    ends = ends_of(pid, descriptors(pid))
+    for one, other in (("pipe_read", "pipe_write"), ("left", "right"), ("client", "server")):
+        for a, b in ((one, other), (other, one)):
+            assert [(end.pid, end.descriptor) for end in ends[names[a]]] == [(pid, names[b])]
+    assert [(end.pid, end.name) for end in ends[0]] == [(os.getpid(), Path("/proc/self/comm").read_text().strip())]
+
+
+def test_memory_is_what_the_kernel_adds_up(opened: tuple[int, dict[str, Any]]) -> None:
+    pid, _ = opened
+    rollup = dict(
+        line.split(":")
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+        if line.endswith("kB")
+    )
+    memory = facts_of(pid).memory
+    for name in ("Rss", "Pss", "Private_Dirty", "Swap"):
+        assert memory[name] == int(rollup[name].split()[0]) << 10
+
+
+def test_too_many_open_files_is_said_with_what_they_are() -> None:
+    """The case docs/cases/too-many-open-files.md."""
+    script = f"ulimit -n 64; exec {sys.executable} -c '{_LEAKS}'"
+    with _running("sh", "-c", script) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while len(list(Path(f"/proc/{process.pid}/fd").iterdir())) < 60:
+            time.sleep(0.01)
+        text = _command(process.pid)
+    assert " descriptors of 64 (" in text and " are file /etc/hostname" in text
+    assert 'fail with EMFILE, "Too many open files"' in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for BPF")
+def test_watching_shows_what_grows_and_where_it_is_opened() -> None:
+    with _running(sys.executable, "-c", _LEAKS) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        text = _command("--watch", "-d", "4", "--interval", "1", process.pid)
+    assert "descriptors: most are file /etc/hostname (+" in text
+    assert "passwd" not in text
+    _, _, stacks = text.partition("Made meanwhile and still open, by stack:")
+    assert "open" in stacks and "]: " in stacks
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "which process? (insitu proc PID, or -n NAME)"),
+        (["4194303"], "no process 4194303 (ps -e lists processes)"),
+        (["-d", "3", "1"], "-d is for --watch"),
+        (["--watch", "1", "2"], "--watch looks at one process"),
+    ],
+)
+def test_a_wrong_request_is_one_line(words: Sequence[str], message: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "insitu", "proc", *words], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", f"insitu: {message}\n") and done.returncode in (1, 2)
