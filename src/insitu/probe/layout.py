@@ -238,7 +238,7 @@ class Layout(Struct):
 
         The kernel hashes a stack to a bucket, which keeps the first that comes: another one goes to the map's
         ``second``, and is lost if its bucket there is taken, too. Of n stacks in b buckets n * n / 2b collide, about.
-        There are 16 buckets for each key of a map, as far as memory allows, and 1 in the second map.
+        There are 16 buckets for each key of a map, as far as memory allows, and 2 in the second map.
         """
         entries = (1 if second else 8) << (max(self.max_keys, _FEWEST_STACK_KEYS) - 1).bit_length()
         frame_bytes = BUILD_ID_FRAME_BYTES if build_ids else 8
