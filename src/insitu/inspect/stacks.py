@@ -131,9 +131,7 @@ def _threads(
     found: Capture, moments: dict[int, _Moment], symbolizer: Symbolizer
 ) -> tuple[list[Thread], Sequence[str]]:
     spaces = ProcessMap()
-    process = spaces.execed(found.pid, 0)
-    spaces.mapped_areas(found.pid, 0, [area for area in found.areas if "x" in area.permissions])
-    epoch = process.epochs[-1][1]
+    epoch = spaces.execed_with(found.pid, 0, [area for area in found.areas if "x" in area.permissions])
     unwinder = Unwinder(spaces, symbolizer.open_module, frame_pointers=True, max_depth=_MOST_DEPTH, mark_cut=True)
     bounds, addresses = unwinder.unwind(_samples(found.copies, epoch))
     named = _named(spaces, symbolizer, found.pid, epoch, bounds, addresses)

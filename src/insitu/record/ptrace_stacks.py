@@ -148,9 +148,7 @@ class Stacks:
             return known[1]
         spaces = self._opened()[0]
         ts_ns = copy.stack  # any order will do
-        process = spaces.execed(copy.pid, ts_ns)
-        spaces.mapped_areas(copy.pid, ts_ns, copy.areas)
-        epoch = process.epochs[-1][1]
+        epoch = spaces.execed_with(copy.pid, ts_ns, copy.areas)
         self._epochs[copy.pid] = (copy.areas, epoch)
         if len(self._epochs) > _MOST_PROCESSES:
             oldest = next(iter(self._epochs))

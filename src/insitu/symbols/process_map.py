@@ -162,12 +162,29 @@ class ProcessMap:
         epoch.arrays = None
         return mapping
 
-    def mapped_areas(self, pid: int, ts_ns: int, areas: Iterable[Area]) -> None:
-        """A process has these areas of /proc/PID/maps mapped."""
-        for area in areas:
-            path = area.path.decode("utf-8", "surrogateescape") or "//anon"
-            place = (area.start, area.end - area.start, area.offset, path)
-            self.mapped(pid, ts_ns, *place, inode=(area.major, area.minor, area.inode))
+    def execed_with(self, pid: int, ts_ns: int, areas: Iterable[Area]) -> int:
+        """A process has these areas of /proc/PID/maps from now on, and no others; returns their epoch.
+
+        For looking addresses up: mapped_for() does not have them.
+        """
+        epoch = self.execed(pid, ts_ns).epochs[-1][1]
+        # They are disjoint: a process may have 65,000 of them, and more.
+        self._epoch(epoch).mappings = [
+            Mapping(
+                area.start,
+                area.end,
+                area.offset,
+                self.module(
+                    path := area.path.decode("utf-8", "surrogateescape") or "//anon",
+                    pid=pid,
+                    inode=(area.major, area.minor, area.inode),
+                    compat=path == VDSO and area.end <= _COMPAT_ADDRESSES,
+                    code_offset=area.offset,
+                ),
+            )
+            for area in areas
+        ]
+        return epoch
 
     def forked(self, pid: int, ppid: int, ts_ns: int) -> Process:
         """Process ``pid`` begins as a copy of ``ppid``. An earlier process of that pid has ended by then."""
