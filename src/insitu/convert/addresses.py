@@ -101,3 +101,7 @@ class Addresses:
             profiled = any("stacks" in source.get("options", {}) for source in self._writer.manifest.sources)
             self._writer.notes += self._unwinder.notes(_COPY_MORE if profiled else "")
         self._writer.notes += self.symbols.notes
+        if self.processes.spaces.crowded:
+            self._writer.notes.append(
+                "a process replaced its mappings so often that some earlier functions may be named wrong"
+            )

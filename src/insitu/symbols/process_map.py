@@ -12,8 +12,9 @@ to them.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from insitu.symbols.module_names import VDSO, is_anonymous, is_of_one_process
 
@@ -29,8 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = ["MappedFor", "Mapping", "Module", "Process", "ProcessMap"]
 
+T = TypeVar("T")
+
 _ADDRESSES = 1 << 64
 _COMPAT_ADDRESSES = 1 << 32
+_MOST_COPIED = 1 << 24
+"""Mappings in all epochs that began because one was replaced by a different one."""
 
 
 class Module(NamedTuple):
@@ -81,19 +86,80 @@ class Process:
         self.index, self.pid, self.ppid, self.start_ns, self.end_ns = index, pid, ppid, start_ns, 0
         self.epochs: list[tuple[int, int]] = []
         self.execed = False
-        self._open: list[int] = []  # its mappings that are not known to have ended
+        self._open: _Ranges[int] = _Ranges()  # its mappings that are not known to have ended
         self._inherited: tuple[list[Mapping], int] = ([], 0)  # its parent's at the fork, the first so many of them
+
+
+class _Ranges(Generic[T]):
+    """Disjoint ranges of addresses with an item each, in ascending order: a process may have 65,000, and more."""
+
+    __slots__ = ("_ends", "_starts", "items")
+
+    def __init__(self, ranges: Iterable[tuple[int, int, T]] = ()) -> None:
+        found = sorted(ranges, key=lambda each: each[0])
+        self._starts = [start for start, _, _ in found]
+        self._ends = [end for _, end, _ in found]
+        self.items = [item for _, _, item in found]
+
+    def over(self, start: int, end: int) -> slice:
+        """Those that have an address of ``[start, end)``; where none has, the place of such a range."""
+        low = bisect_right(self._starts, start)
+        if low and self._ends[low - 1] > start:
+            low -= 1
+        return slice(low, max(low, bisect_left(self._starts, end)))
+
+    def replace(self, where: slice, ranges: Sequence[tuple[int, int, T]]) -> None:
+        """Put ranges in the place of others."""
+        self._starts[where] = [start for start, _, _ in ranges]
+        self._ends[where] = [end for _, end, _ in ranges]
+        self.items[where] = [item for _, _, item in ranges]
+
+    def copy(self) -> _Ranges[T]:
+        """Another one with the same."""
+        made = _Ranges[T]()
+        made._starts, made._ends, made.items = self._starts[:], self._ends[:], self.items[:]
+        return made
 
 
 class _Epoch:
     """A growing set of disjoint mappings, in the order in which they were made."""
 
-    __slots__ = ("arrays", "mappings", "users")
+    __slots__ = ("_ranges", "arrays", "mappings", "users")
 
-    def __init__(self, mappings: list[Mapping]) -> None:
+    def __init__(self, mappings: list[Mapping], ranges: _Ranges[Mapping] | None = None) -> None:
         self.mappings = mappings
         self.users = 1  # processes that are or were in it
         self.arrays: tuple[NDArray[np.uint64], ...] | None = None
+        self._ranges = ranges
+
+    @property
+    def ranges(self) -> _Ranges[Mapping]:
+        """The mappings by address."""
+        if self._ranges is None:
+            self._ranges = _Ranges(_ranges(self.mappings))
+        return self._ranges
+
+    def add(self, where: slice, mapping: Mapping) -> None:
+        """Take a mapping that overlaps no other."""
+        self.mappings.append(mapping)
+        self.ranges.replace(where, _ranges([mapping]))
+        self.arrays = None
+
+    def change(self, where: slice, mappings: Sequence[Mapping]) -> None:
+        """Put mappings in the place of others. A list that a forked process began with stays as it is."""
+        self.ranges.replace(where, _ranges(mappings))
+        self.mappings = self.ranges.items[:]
+        self.arrays = None
+
+    def changed(self, where: slice, mappings: Sequence[Mapping]) -> _Epoch:
+        """Another epoch, in which mappings are in the place of others."""
+        ranges = self.ranges.copy()
+        ranges.replace(where, _ranges(mappings))
+        return _Epoch(ranges.items[:], ranges)
+
+
+def _ranges(mappings: Iterable[Mapping]) -> list[tuple[int, int, Mapping]]:
+    return [(mapping.start, mapping.end, mapping) for mapping in mappings]
 
 
 class ProcessMap:
@@ -110,6 +176,9 @@ class ProcessMap:
         self._lives: dict[int, list[Process]] = {}
         self._index: dict[tuple[object, ...], int] = {}
         self._mapped: list[MappedFor] = []
+        self._copied = 0
+        self.crowded = False
+        """Whether mappings were replaced so often that earlier ones are no longer known in all epochs."""
 
     # What happened
 
@@ -152,14 +221,18 @@ class ProcessMap:
         process = self._alive(pid, ts_ns)
         self._note(process, ts_ns, mapping)
         epoch = self._epoch(process.epochs[-1][1])
-        overlapping = [old for old in epoch.mappings if old.start < end and start < old.end]
+        where = epoch.ranges.over(start, end)
+        overlapping = epoch.ranges.items[where]
         if not overlapping:
-            epoch.mappings.append(mapping)
-        elif all(_agree(old, mapping) for old in overlapping):
-            epoch.mappings = [*_cut(epoch.mappings, mapping), mapping]
-        else:
-            self._begin(process, ts_ns, [*_cut(epoch.mappings, mapping), mapping])
-        epoch.arrays = None
+            epoch.add(where, mapping)
+        elif overlapping != [mapping]:
+            parts = sorted([*_cut(overlapping, mapping), mapping])
+            if all(_agree(old, mapping) for old in overlapping) or self._copied > _MOST_COPIED:
+                self.crowded |= self._copied > _MOST_COPIED
+                epoch.change(where, parts)
+            else:
+                self._copied += len(epoch.mappings)
+                self._begin(process, ts_ns, epoch.changed(where, parts))
         return mapping
 
     def execed_with(self, pid: int, ts_ns: int, areas: Iterable[Area]) -> int:
@@ -168,22 +241,13 @@ class ProcessMap:
         For looking addresses up: mapped_for() does not have them.
         """
         epoch = self.execed(pid, ts_ns).epochs[-1][1]
-        # They are disjoint: a process may have 65,000 of them, and more.
-        self._epoch(epoch).mappings = [
-            Mapping(
-                area.start,
-                area.end,
-                area.offset,
-                self.module(
-                    path := area.path.decode("utf-8", "surrogateescape") or "//anon",
-                    pid=pid,
-                    inode=(area.major, area.minor, area.inode),
-                    compat=path == VDSO and area.end <= _COMPAT_ADDRESSES,
-                    code_offset=area.offset,
-                ),
-            )
-            for area in areas
-        ]
+        found = self._epoch(epoch).mappings
+        for area in areas:  # they are disjoint
+            path = area.path.decode("utf-8", "surrogateescape") or "//anon"
+            inode = area.major, area.minor, area.inode
+            compat = path == VDSO and area.end <= _COMPAT_ADDRESSES
+            module = self.module(path, pid=pid, inode=inode, compat=compat, code_offset=area.offset)
+            found.append(Mapping(area.start, area.end, area.offset, module))
         return epoch
 
     def forked(self, pid: int, ppid: int, ts_ns: int) -> Process:
@@ -197,7 +261,7 @@ class ProcessMap:
             process.epochs.append((ts_ns, parent.epochs[-1][1]))
             process._inherited = (shared.mappings, len(shared.mappings))
         else:
-            self._begin(process, ts_ns, [])
+            self._begin(process, ts_ns, _Epoch([]))
         return process
 
     def execed(self, pid: int, ts_ns: int) -> Process:
@@ -205,7 +269,7 @@ class ProcessMap:
         process = self._alive(pid, ts_ns)
         process.execed = True
         self._end_mappings(process, ts_ns)
-        self._begin(process, ts_ns, [])
+        self._begin(process, ts_ns, _Epoch([]))
         return process
 
     def exited(self, pid: int, ts_ns: int) -> None:
@@ -227,7 +291,7 @@ class ProcessMap:
         process = self._last(pid)
         if process is None or process.end_ns:
             process = self._born(pid, 0, ts_ns)
-            self._begin(process, ts_ns, [])
+            self._begin(process, ts_ns, _Epoch([]))
         return process
 
     def _born(self, pid: int, ppid: int, ts_ns: int) -> Process:
@@ -236,9 +300,9 @@ class ProcessMap:
         self._lives.setdefault(pid, []).append(process)
         return process
 
-    def _begin(self, process: Process, ts_ns: int, mappings: list[Mapping]) -> None:
+    def _begin(self, process: Process, ts_ns: int, epoch: _Epoch) -> None:
         process.epochs.append((ts_ns, len(self._epochs)))
-        self._epochs.append(_Epoch(mappings))
+        self._epochs.append(epoch)
 
     def _epoch(self, index: int) -> _Epoch:
         epoch = self._epochs[index]
@@ -300,9 +364,9 @@ class ProcessMap:
         """What lies at an address of a process now; where nothing does, what lay there last, before exec too."""
         process = self._last(pid)
         for _, index in reversed(process.epochs if process is not None else ()):
-            for mapping in reversed(self._epoch(index).mappings):
-                if mapping.start <= address < mapping.end:
-                    return mapping, self.modules[mapping.module]
+            ranges = self._epoch(index).ranges
+            for mapping in ranges.items[ranges.over(address, address + 1)]:
+                return mapping, self.modules[mapping.module]
         return None
 
     def forked_from(self, pid: int) -> int:
@@ -330,24 +394,22 @@ class ProcessMap:
                     yield MappedFor(process.index, process.start_ns, process.end_ns, mapping)
 
     def _note(self, process: Process, ts_ns: int, mapping: Mapping) -> None:
-        kept: list[int] = []
-        for row in process._open:
+        where = process._open.over(mapping.start, mapping.end)
+        parts: list[tuple[int, int, int]] = []
+        for row in process._open.items[where]:
             old = self._mapped[row]
-            if old.mapping.end <= mapping.start or mapping.end <= old.mapping.start:
-                kept.append(row)
-                continue
             self._mapped[row] = old._replace(end_ns=ts_ns)
             for rest in _cut([old.mapping], mapping):
-                kept.append(len(self._mapped))
+                parts.append((rest.start, rest.end, len(self._mapped)))
                 self._mapped.append(MappedFor(process.index, ts_ns, 0, rest))
-        kept.append(len(self._mapped))
+        parts.append((mapping.start, mapping.end, len(self._mapped)))
         self._mapped.append(MappedFor(process.index, ts_ns, 0, mapping))
-        process._open = kept
+        process._open.replace(where, sorted(parts))
 
     def _end_mappings(self, process: Process, ts_ns: int) -> None:
-        for row in process._open:
+        for row in process._open.items:
             self._mapped[row] = self._mapped[row]._replace(end_ns=ts_ns)
-        process._open = []
+        process._open = _Ranges()
 
 
 def at_times(line_of: Callable[[int], Sequence[tuple[int, int]]], ids: I32, ts_ns: I64) -> I32:
