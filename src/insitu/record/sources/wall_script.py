@@ -32,6 +32,7 @@ config = { max_map_keys = 65536; print_maps_on_exit = false; missing_probes = wa
     assign_in_place = true; direct_reads = true; }
 let @task = hash(%(threads)d);
 let @last_waker = lruhash(%(threads)d);
+let @interrupts = hash(%(waits)d);
 let @wall = hash(%(waits)d);
 let @samples = percpuhash(65536);
 
@@ -152,11 +153,20 @@ rawtracepoint:sched_waking {
         if ($now > @until) { return; }
         $sp = (uint64)user_regs.sp;
         $ip = (uint64)user_regs.%(ip)s;
-        // Interrupts use a separate stack. No pointer may be shifted, but what memory holds may.
+        // Interrupts use a separate stack, but not those of user code, which is in no call then; nor are page faults in
+        // one, which wake threads that cannot be interrupted. How deep the stack is says which it is, whatever was
+        // interrupted. No pointer may be shifted, but what memory holds may.
+        $in_user = (curtask.flags & %(kernel_thread)d) != 0 ? (uint64)0 : $sp;
         $context = (uint64)ctx;
+        $deep = *(uint64 *)kptr(&$context) & 0x3fff;
         $interrupt = *(uint64 *)kptr(&$context) >> 14 != (uint64)curtask.stack >> 14;
+        $no_call = !$interrupt && $in_user != 0 && (int32)user_regs.%(number)s == -1;
+        if ($no_call) { $deep = $deep | 0x4000; }
+        $by_interrupt = $interrupt || ($no_call && (args.p.__state & 2) == 0);
         $id = (uint64)0;
-        if (!$interrupt) {
+        if ($interrupt || $no_call) {
+            $id = (uint64)@interrupts[$deep, $task.place];
+        } else {
             with ($waker : @task[tid]) {
                 if ($waker.waker_ip == $ip && $waker.waker_sp == $sp) { $id = $waker.waker_place; }
             } else {
@@ -164,15 +174,16 @@ rawtracepoint:sched_waking {
             }
         }
         if ($id == 0) {
-            $in_user = (curtask.flags & %(kernel_thread)d) != 0 ? (uint64)0 : $sp;
             $user = @nowhere;  // what an interrupt has interrupted woke nobody
-            if (!$interrupt) {
+            if (!$by_interrupt) {
                 $user = ustack(64);
 %(copied_waker)s
             }
-            $place = ((uint64)0xfff, (uint64)0, (uint64)0, kstack(32), $user, $interrupt ? (uint64)0 : $in_user);
+            $place = ((uint64)0xfff, (uint64)0, (uint64)0, kstack(32), $user, $by_interrupt ? (uint64)0 : $in_user);
 %(numbered)s
-            if (!$interrupt) {
+            if ($interrupt || $no_call) {
+                @interrupts[$deep, $task.place] = $id;
+            } else {
                 with ($waker : @task[tid]) {
                     $waker.waker_ip = $ip;
                     $waker.waker_sp = $sp;
@@ -183,7 +194,7 @@ rawtracepoint:sched_waking {
             }
         }
         $waited = (uint64)$who | $state << 24 | $task.place << 32;
-        $by = (uint64)tid | $id << 32;
+        $by = ($by_interrupt ? (uint64)0 : (uint64)tid) | $id << 32;
         $ns = $now - ($task.word >> 3);
         if ($task.wait == $waited && $task.wait_by == $by) {
             $task.wait_times += 1;
@@ -318,6 +329,7 @@ def wall_text(threads: int) -> str:
         "file": FILE,
         "futex": FUTEX,
         "first": _FIRST,
+        "number": _NUMBER,
         "ip": _IP,
         "throttled_prev": throttled.format("args.prev"),
         "throttled_woken": throttled.format("args.p"),
