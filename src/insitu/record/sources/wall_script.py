@@ -57,7 +57,24 @@ rawtracepoint:sched_switch {
     if (@whole != 0 && $prev != 0 && pid != @self && !has_key(@task, $prev)) { @task[$prev] = %(new)s; }
     with ($task : @task[$prev]) {
         if ($task.word == 0 && (@whole == 0 || $prev == 0)) { return; }
-        $ran = $task.ran + ($task.word != 0 ? $now - ($task.word >> 3) : (uint64)0);
+        $ran = $task.ran;
+        if ($task.word != 0) {
+            $state = $task.word & 7;
+            $ns = $now - ($task.word >> 3);
+            $run = $ns;
+            if ($state != %(running)d) {
+                // That it was woken or came onto the CPU was not seen: programs may be kept from running. The scheduler
+                // knows how long it is on it.
+                $run = (uint64)args.prev.se.sum_exec_runtime - (uint64)args.prev.se.prev_sum_exec_runtime;
+                if ($run > $ns || ($state == %(started)d && $run > $ns / 2)) { $run = $ns; }
+                $ns = $ns - $run;
+                $who = (uint64)$prev | $state << 24 | $task.place << 32;
+                if ($ns != 0) {
+%(unseen_counted)s
+                }
+            }
+            $ran = $ran + $run;
+        }
         $left = (uint64)args.prev_state & 0xdfff;  // without TASK_FREEZABLE
         if ($left & 0x80) {  // TASK_DEAD
 %(woken_added)s
@@ -339,6 +356,7 @@ def wall_text(threads: int) -> str:
         "wait_added": _added("wait", "$task.wait_by"),
         "woken_counted": _counted("woken"),
         "cut_counted": _counted("cut"),
+        "unseen_counted": _counted("woken"),
         "copied_waker": "\n".join(indented(_COPIED.replace("$sp", "$in_user").splitlines())),
         "identified": "\n".join(indented(identified(f"user_regs.{_NUMBER}"))),
         "copied": "\n".join(indented(_COPIED.splitlines())),
