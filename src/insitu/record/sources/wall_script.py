@@ -271,17 +271,29 @@ BEGIN {
     @task[(uint32)0] = %(new)s;
     @kind[(uint64)0] = (uint64)0; @given[(uint32)0] = (uint64)0;
     if (@until != 0) { @nowhere = ustack(64); }  // never
+    @kept = (uint64)0;
     @until = (uint64)0; @whole = (uint64)0; @self = (uint64)0; @launched = (uint64)0; @copies = (uint64)0;
 }
 """
 
 # What a thread has waited for again and again is added up in its own element, and here when it waits otherwise.
+# Where there are very many different waits, it is not kept who ended further ones, and at last not where they were.
 _ADDED: Final = """if ($task.KIND != 0) {
-    with ($wall : @wall[$task.KIND, BY]) {
+    $what_of = $task.KIND;
+    $ended_by = (uint64)BY;
+    with ($wall : @wall[$what_of, $ended_by]) {
         $wall.0 += $task.KIND_times;
         $wall.1 += $task.KIND_ns;
     } else {
-        @wall[$task.KIND, BY] = ($task.KIND_times, $task.KIND_ns);
+        if (@kept >= %(half)d) { $ended_by = (uint64)0; }
+        if (@kept >= %(most)d) { $what_of = $what_of & 0xffffffff; }
+        with ($wall : @wall[$what_of, $ended_by]) {
+            $wall.0 += $task.KIND_times;
+            $wall.1 += $task.KIND_ns;
+        } else {
+            @wall[$what_of, $ended_by] = ($task.KIND_times, $task.KIND_ns);
+            @kept = @kept + 1;
+        }
     }
 }"""
 
@@ -311,18 +323,20 @@ if ($id == 0) {
 }"""
 
 
-def _added(kind: str, by: str = "(uint64)0") -> str:
-    return "\n".join(indented(_ADDED.replace("KIND", kind).replace("BY", by).splitlines()))
+def _added(kind: str, waits: int, by: str = "0") -> str:
+    text = _ADDED % {"half": waits // 2, "most": waits // 4 * 3}
+    return "\n".join(indented(text.replace("KIND", kind).replace("BY", by).splitlines()))
 
 
-def _counted(kind: str) -> str:
-    text = _COUNTED.replace("    ADDED", _added(kind)).replace("KIND", kind)
+def _counted(kind: str, waits: int) -> str:
+    text = _COUNTED.replace("    ADDED", _added(kind, waits)).replace("KIND", kind)
     return "\n".join(indented(text.splitlines()))
 
 
 def wall_text(threads: int) -> str:
     """Returns the script for this kernel, for a machine that has so many threads now."""
     few = threads < 2000  # small maps are faster: their hash tables take fewer entries of the TLB
+    waits = 16384 if few else 65536
     task = vmlinux().find("task_struct", Kind.STRUCT)
     queue = vmlinux().find("cfs_rq", Kind.STRUCT)
     if task and any(member.name == "throttled" for member in task.members):  # from 6.18 on
@@ -333,7 +347,7 @@ def wall_text(threads: int) -> str:
         throttled = "0"
     return _SCRIPT % {
         "threads": 8192 if few else 65536,
-        "waits": 16384 if few else 65536,
+        "waits": waits,
         "hz": SAMPLE_HZ,
         "kernel_thread": _KERNEL_THREAD,
         "running": RUNNING,
@@ -351,12 +365,12 @@ def wall_text(threads: int) -> str:
         "throttled_prev": throttled.format("args.prev"),
         "throttled_woken": throttled.format("args.p"),
         "new": "(" + ", ".join(f"{name}=(uint64)0" for name in TASK) + ")",
-        "woken_added": _added("woken"),
-        "cut_added": _added("cut"),
-        "wait_added": _added("wait", "$task.wait_by"),
-        "woken_counted": _counted("woken"),
-        "cut_counted": _counted("cut"),
-        "unseen_counted": _counted("woken"),
+        "woken_added": _added("woken", waits),
+        "cut_added": _added("cut", waits),
+        "wait_added": _added("wait", waits, "$task.wait_by"),
+        "woken_counted": _counted("woken", waits),
+        "cut_counted": _counted("cut", waits),
+        "unseen_counted": _counted("woken", waits),
         "copied_waker": "\n".join(indented(_COPIED.replace("$sp", "$in_user").splitlines())),
         "identified": "\n".join(indented(identified(f"user_regs.{_NUMBER}"))),
         "copied": "\n".join(indented(_COPIED.splitlines())),
