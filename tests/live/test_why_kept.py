@@ -92,7 +92,8 @@ def test_timers_that_interrupt_all_kinds_of_code_fill_no_map(tmp_path: Path) -> 
     assert not any("map was full" in source for source in found["lost"]), found["lost"]
     with insitu.open(output) as session:
         lives = session.sql(
-            "select sum(dur_ns)::bigint as ns, any_value(end_ns - start_ns) as life from wall join thread using (utid)"
+            "select sum(dur_ns)::bigint as ns, any_value(end_ns - start_ns) as life"
+            " from wall join thread using (utid)"
             " where end_ns is not null and tid <> (select pid from process where upid = 1) group by utid"
         ).rows()
     assert len(lives) >= 200

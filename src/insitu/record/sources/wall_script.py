@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from insitu.convert.wall import TASK
+from insitu.convert.wall_maps import TASK
 from insitu.record.sources.syscalls_call_script import identified
 from insitu.record.sources.syscalls_memory_script import indented
 from insitu.symbols.btf import Kind
@@ -63,8 +63,8 @@ rawtracepoint:sched_switch {
             $ns = $now - ($task.word >> 3);
             $run = $ns;
             if ($state != %(running)d) {
-                // That it was woken or came onto the CPU was not seen: programs may be kept from running. The scheduler
-                // knows how long it is on it.
+                // That it came onto the CPU was not seen, nor perhaps its wakeup: kernels do not run programs always.
+                // The scheduler knows how long it is on it.
                 $run = (uint64)args.prev.se.sum_exec_runtime - (uint64)args.prev.se.prev_sum_exec_runtime;
                 if ($run > $ns || ($state == %(started)d && $run > $ns / 2)) { $run = $ns; }
                 $ns = $ns - $run;
@@ -170,9 +170,9 @@ rawtracepoint:sched_waking {
         if ($now > @until) { return; }
         $sp = (uint64)user_regs.sp;
         $ip = (uint64)user_regs.%(ip)s;
-        // Interrupts use a separate stack, but not those of user code, which is in no call then; nor are page faults in
-        // one, which wake threads that cannot be interrupted. How deep the stack is says which it is, whatever was
-        // interrupted. No pointer may be shifted, but what memory holds may.
+        // Interrupts use a separate stack, but not those of user code. That is in no call then, as in a page fault;
+        // what page faults wake cannot be interrupted, though. How deep the stack is says which interrupt it is,
+        // whatever it has interrupted. No pointer may be shifted, but what memory holds may.
         $in_user = (curtask.flags & %(kernel_thread)d) != 0 ? (uint64)0 : $sp;
         $context = (uint64)ctx;
         $deep = *(uint64 *)kptr(&$context) & 0x3fff;
