@@ -58,14 +58,15 @@ rawtracepoint:sched_switch {
     with ($task : @task[$prev]) {
         if ($task.word == 0 && (@whole == 0 || $prev == 0)) { return; }
         $ran = $task.ran;
+        $executed = (uint64)args.prev.se.sum_exec_runtime;
         if ($task.word != 0) {
             $state = $task.word & 7;
             $ns = $now - ($task.word >> 3);
             $run = $ns;
             if ($state != %(running)d) {
                 // That it came onto the CPU was not seen, nor perhaps its wakeup: kernels do not run programs always.
-                // The scheduler knows how long it is on it.
-                $run = (uint64)args.prev.se.sum_exec_runtime - (uint64)args.prev.se.prev_sum_exec_runtime;
+                // The scheduler knows how long it was on it.
+                $run = $executed - ($task.executed != 0 ? $task.executed : (uint64)args.prev.se.prev_sum_exec_runtime);
                 if ($run > $ns || ($state == %(started)d && $run > $ns / 2)) { $run = $ns; }
                 $ns = $ns - $run;
                 $who = (uint64)$prev | $state << 24 | $task.place << 32;
@@ -158,6 +159,7 @@ rawtracepoint:sched_switch {
         $task.word = $word;
         $task.place = $id;
         $task.ran = $ran;
+        $task.executed = $executed;
     }
 }
 
