@@ -66,7 +66,8 @@ rawtracepoint:sched_switch {
             if ($state != %(running)d) {
                 // That it came onto the CPU was not seen, nor perhaps its wakeup: kernels do not run programs always.
                 // The scheduler knows how long it was on it.
-                $run = $executed - ($task.executed != 0 ? $task.executed : (uint64)args.prev.se.prev_sum_exec_runtime);
+                $before = $task.executed != 0 ? $task.executed : (uint64)args.prev.se.prev_sum_exec_runtime;
+                $run = $executed - $before;
                 if ($run > $ns || ($state == %(started)d && $run > $ns / 2)) { $run = $ns; }
                 $ns = $ns - $run;
                 $who = (uint64)$prev | $state << 24 | $task.place << 32;
