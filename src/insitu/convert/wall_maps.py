@@ -30,7 +30,8 @@ TASK: Final = (
 )
 """What the script keeps of a thread, each a u64: its state and since when, and where it went off the CPU; keys of
 ``@wall`` with what was not added there yet, of time off the CPU from its wakeup on, of waits that were ended, and of
-time off the CPU from its preemption on; its time on a CPU; the scheduler's own count of that when it last left one; and its last interruptible wait, preemption and wakeup of
+time off the CPU from its preemption on; its time on a CPU; the scheduler's
+own count of that when it last left one; and its last interruptible wait, preemption and wakeup of
 another, by which the next is known to be the same. In the order of use: an element has several cache lines."""
 # The words of other keys and values; a stack is two, its id and its process.
 PLACE: Final = ("what", "object", "holder", "kernel", "kernel_pid", "user", "user_pid", "sp")
