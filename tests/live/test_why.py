@@ -57,7 +57,9 @@ def _check_sums(output: Path) -> None:
         assert not session.manifest.lost
         # A command is accounted from its execve(2) on, which names it.
         lives = session.sql(
-            "select sum(dur_ns)::bigint as ns, coalesce(any_value(t.end_ns), $end)"
+            "select sum(dur_ns)::bigint as ns,"
+            " coalesce(sum(dur_ns) filter (state = 'runnable'), 0)::bigint as waited,"
+            " coalesce(any_value(t.end_ns), $end)"
             " - any_value(case when t.tid = p.pid and p.upid = 1 then named_ns else t.start_ns end) as life"
             " from wall join thread t using (utid) join process p using (upid)"
             " join (select utid, min(ts_ns) as named_ns from thread_name where ts_ns > $start group by utid)"
@@ -66,8 +68,9 @@ def _check_sums(output: Path) -> None:
             {"start": session.manifest.start_ns, "end": session.manifest.end_ns},
         )
     assert len(lives)
-    for ns, life in lives.rows():
-        assert abs(ns - life) <= 0.01 * life + 20e6
+    for ns, waited, life in lives.rows():
+        # A thread may still wait for a CPU after its end was recorded.
+        assert -0.01 * life - 20e6 <= ns - life <= 0.01 * life + 20e6 + waited
 
 
 def test_a_held_mutex_and_sleeps_have_their_shares_and_the_lock_its_holder(shares: Path, tmp_path: Path) -> None:
@@ -285,9 +288,9 @@ def test_threads_of_python_are_blocked_in_python_functions(tmp_path: Path) -> No
         ns[cause["cause"], cause["place"]] += cause["ns"]
     whole = sum(ns.values())
     asleep = sum(each for (cause, _), each in ns.items() if cause == "sleep")
-    # Divided by samples, 20 a second: three quarters are spent in one of the two.
-    assert abs(ns["sleep", "long_nap() app.py:5"] - 0.75 * asleep) <= 0.1 * asleep
-    assert abs(ns["sleep", "short_nap() app.py:6"] - 0.25 * asleep) <= 0.1 * asleep
+    # Divided by samples, 20 a second or fewer: three quarters are spent in one of the two.
+    assert abs(ns["sleep", "long_nap() app.py:5"] - 0.75 * asleep) <= 0.2 * asleep
+    assert abs(ns["sleep", "short_nap() app.py:6"] - 0.25 * asleep) <= 0.2 * asleep
     assert ns["pipe", "handler() app.py:4"] >= 0.2 * whole
     folded: Any = subprocess.run(
         [sys.executable, "-m", "insitu", "report", "--folded", output], check=True, capture_output=True, text=True
