@@ -54,7 +54,8 @@ def _check(found: Mapping[str, Mapping[str, int]], said: Mapping[str, Mapping[st
 def _check_sums(output: Path) -> None:
     """The time of each thread against its life, as the kernel's fork and exit records have it."""
     with insitu.open(output) as session:
-        assert not session.manifest.lost
+        # Mappings, which a busy machine may lose, name functions only.
+        assert not session.sql("select source, count from lost where source not like 'mappings of %'").rows()
         # A command is accounted from its execve(2) on, which names it.
         lives = session.sql(
             "select sum(dur_ns)::bigint as ns,"
