@@ -54,10 +54,13 @@ def _check(found: Mapping[str, Mapping[str, int]], said: Mapping[str, Mapping[st
 def _check_sums(output: Path) -> None:
     """The time of each thread against its life, as the kernel's fork and exit records have it."""
     with insitu.open(output) as session:
-        assert not session.manifest.lost
+        # Mappings, which a busy machine may lose, name functions only.
+        assert not session.sql("select source, count from lost where source not like 'mappings of %'").rows()
         # A command is accounted from its execve(2) on, which names it.
         lives = session.sql(
-            "select sum(dur_ns)::bigint as ns, coalesce(any_value(t.end_ns), $end)"
+            "select sum(dur_ns)::bigint as ns,"
+            " coalesce(sum(dur_ns) filter (state = 'runnable'), 0)::bigint as waited,"
+            " coalesce(any_value(t.end_ns), $end)"
             " - any_value(case when t.tid = p.pid and p.upid = 1 then named_ns else t.start_ns end) as life"
             " from wall join thread t using (utid) join process p using (upid)"
             " join (select utid, min(ts_ns) as named_ns from thread_name where ts_ns > $start group by utid)"
@@ -66,8 +69,9 @@ def _check_sums(output: Path) -> None:
             {"start": session.manifest.start_ns, "end": session.manifest.end_ns},
         )
     assert len(lives)
-    for ns, life in lives.rows():
-        assert abs(ns - life) <= 0.01 * life + 20e6
+    for ns, waited, life in lives.rows():
+        # A thread may still wait for a CPU after its end was recorded.
+        assert -0.01 * life - 20e6 <= ns - life <= 0.01 * life + 20e6 + waited
 
 
 def test_a_held_mutex_and_sleeps_have_their_shares_and_the_lock_its_holder(shares: Path, tmp_path: Path) -> None:
@@ -129,8 +133,11 @@ def test_threads_that_share_cpus_wait_for_them(shares: Path, tmp_path: Path, cpu
 
 @pytest.fixture
 def quota() -> Iterator[Path]:
-    """A cgroup that may use 20 ms of each 100."""
-    for place, limit, period in (("cpu/", "cpu.cfs_quota_us", "20000"), ("", "cpu.max", "20000 100000")):
+    """A cgroup that may use 20 ms of each 100, and comes before others."""
+    for place, limit, period, weight, most in (
+        ("cpu/", "cpu.cfs_quota_us", "20000", "cpu.shares", "100000"),
+        ("", "cpu.max", "20000 100000", "cpu.weight", "10000"),
+    ):
         path = Path(f"/sys/fs/cgroup/{place}insitu-test-{os.getpid()}")
         try:
             path.mkdir()
@@ -138,6 +145,7 @@ def quota() -> Iterator[Path]:
             continue
         try:
             (path / limit).write_text(period)
+            (path / weight).write_text(most)
         except OSError:
             path.rmdir()
             continue
@@ -145,6 +153,12 @@ def quota() -> Iterator[Path]:
         path.rmdir()
         return
     pytest.skip("cgroups: no CPU controller here")
+
+
+def _throttled_ns(group: Path) -> int:
+    """How long the kernel had the threads of a cgroup throttled."""
+    counts = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
+    return int(counts["throttled_time"]) if "throttled_time" in counts else 1000 * int(counts["throttled_usec"])
 
 
 def test_a_cgroup_that_has_used_up_its_quota_is_throttled(shares: Path, tmp_path: Path, quota: Path) -> None:
@@ -156,7 +170,9 @@ def test_a_cgroup_that_has_used_up_its_quota_is_throttled(shares: Path, tmp_path
     # or waiting for a disk.
     blocked = sum(ns for cause, ns in causes.items() if cause not in ("user", "kernel", "runnable", "throttled"))
     without = sum(causes.values()) - said["spin0"]["user"] - blocked
-    assert causes["throttled"] > 0.2e9
+    # A thread that may run again waits for a CPU besides; one runs at a time, at first the shell.
+    kernels = _throttled_ns(quota)
+    assert kernels > 0 and sum(each.get("throttled", 0) for each in found.values()) >= 0.95 * kernels - 20e6
     assert abs(causes["throttled"] + causes.get("runnable", 0) - without) <= _POINTS * sum(causes.values())
 
 
@@ -273,9 +289,9 @@ def test_threads_of_python_are_blocked_in_python_functions(tmp_path: Path) -> No
         ns[cause["cause"], cause["place"]] += cause["ns"]
     whole = sum(ns.values())
     asleep = sum(each for (cause, _), each in ns.items() if cause == "sleep")
-    # Divided by samples, 20 a second: three quarters are spent in one of the two.
-    assert abs(ns["sleep", "long_nap() app.py:5"] - 0.75 * asleep) <= 0.1 * asleep
-    assert abs(ns["sleep", "short_nap() app.py:6"] - 0.25 * asleep) <= 0.1 * asleep
+    # Divided by samples, 20 a second or fewer: three quarters are spent in one of the two.
+    assert abs(ns["sleep", "long_nap() app.py:5"] - 0.75 * asleep) <= 0.2 * asleep
+    assert abs(ns["sleep", "short_nap() app.py:6"] - 0.25 * asleep) <= 0.2 * asleep
     assert ns["pipe", "handler() app.py:4"] >= 0.2 * whole
     folded: Any = subprocess.run(
         [sys.executable, "-m", "insitu", "report", "--folded", output], check=True, capture_output=True, text=True

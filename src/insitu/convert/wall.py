@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import socket
 import stat
-import struct
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
 from insitu.convert.off_cpu import already_waiting
 from insitu.convert.probe_source import decoded_events, stack_nodes
 from insitu.convert.sources import RawSource, raw_bytes
+from insitu.convert.wall_causes import KINDS, WAITING, cause_of, socket_text, waiting_threads
+from insitu.convert.wall_maps import PLACE, SAMPLE, TASK, U64, Maps
 from insitu.convert.wall_python import PYTHON_WAITS, divided, python_waits, with_python
 from insitu.convert.wall_stacks import Frames, faulted, waited_for, with_waker, without_ours, without_start
-from insitu.probe.layout import PER_CPU
-from insitu.probe.runtime.capture import MAPS, STACKS
+from insitu.probe.runtime.capture import STACKS
 from insitu.probe.runtime.event_columns import StackColumn
-from insitu.probe.runtime.record_walk import record_offsets
 from insitu.probe.runtime.stack_records import StackContents
 from insitu.session.distinct import offsets_of
 from insitu.session.schema import Column, Table, register
@@ -33,14 +28,7 @@ from insitu.syscalls.call_word import ABI_SHIFT, NUMBER_MASK, UNKNOWN, abis_of
 from insitu.syscalls.decode import call_name
 from insitu.syscalls.descriptors import open_on
 
-__all__ = ["SNAPSHOT", "TASK", "WAITING", "WALL", "convert_source"]
-
-U64 = NDArray[np.uint64]
-
-SNAPSHOT: Final = "snapshot.maps"
-"""What the maps held at a time (its first 8 bytes), should the recorder be killed."""
-WAITING: Final = "waiting.json"
-"""Of threads that were asleep at the start: call and file, by tid."""
+__all__ = ["WALL", "convert_source"]
 
 WALL: Final = register(
     Table(
@@ -77,36 +65,8 @@ _STATE: Final = {
 # In these a thread is where it was when it was read.
 _WAITS: Final = frozenset({_BLOCKED, _WOKEN, _WOKEN_THROTTLED, _STARTED})
 _TID: Final = 0xFFFFFF
-_MAX_PATH: Final = 4096
 _STOPPED, _TRACED = 1 << 20, 1 << 21
 _TASK_STOPPED, _TASK_TRACED = 4, 8  # include/linux/sched.h
-_KINDS: Final = {stat.S_IFBLK: "device", stat.S_IFCHR: "device", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
-_CAUSES: Final = (
-    ("lock", r"futex"),
-    ("sleep", r"(clock_)?nanosleep"),
-    ("child", r"wait4|waitid|waitpid"),
-    ("poll", r"p?poll|p?select(6)?|_newselect|epoll_p?wait2?"),
-    ("signal", r"pause|(rt_)?sig(suspend|timedwait)"),
-    ("i/o queue", r"io_(p?getevents|uring_enter)"),
-    ("ipc", r"msg(rcv|snd)|semop|semtimedop|mq_.*"),
-)
-TASK: Final = (
-    *("word", "place"),
-    *("woken", "woken_times", "woken_ns"),
-    *("wait", "wait_by", "wait_times", "wait_ns"),
-    *("ran", "what", "object", "holder", "ip", "sp", "kind", "wait_place"),
-    *("cut", "cut_times", "cut_ns", "cut_ip", "cut_sp", "cut_place"),
-    *("waker_ip", "waker_sp", "waker_place"),
-)
-"""What the script keeps of a thread, each a u64: its state and since when, and where it went off the CPU; keys of
-``@wall`` with what was not added there yet, of time off the CPU from its wakeup on, of waits that were ended, and of
-time off the CPU from its preemption on; its time on a CPU; and its last interruptible wait, preemption and wakeup of
-another, by which the next is known to be the same. In the order of use: an element has several cache lines."""
-# The words of other keys and values; a stack is two, its id and its process.
-_PLACE: Final = ("what", "object", "holder", "kernel", "kernel_pid", "user", "user_pid", "sp")
-_SAMPLE: Final = ("tid", "usermode", "kernel", "kernel_pid", "user", "user_pid", "sp")
-
-Columns = Mapping[str, U64]
 
 
 class _Place(NamedTuple):
@@ -131,52 +91,13 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     wall.write()
 
 
-class _Maps:
-    """The maps of the script at the end, or at the last snapshot."""
-
-    def __init__(self, source: RawSource) -> None:
-        directory, self.end_ns = source.directory, source.manifest.end_ns
-        data = b""
-        if (directory / MAPS).exists() and self.end_ns:
-            data = bytes(raw_bytes(directory / MAPS)[:])
-        elif (directory / SNAPSHOT).exists():
-            found = bytes(raw_bytes(directory / SNAPSHOT)[:])
-            (self.end_ns,) = struct.unpack_from("<q", found)
-            data = found[8:]
-        words = np.frombuffer(data[: len(data) & ~7], np.uint64)
-        at = record_offsets(data)[0] >> 3
-        number = words[at + 1].astype(np.int64) & 0xFFFFFFFF
-        self._keys: dict[str, U64] = {}
-        self._values: dict[str, U64] = {}
-        for each, content in source.layout["maps"].items():
-            key, value = (-(-int(content[name]) // 8) for name in ("key_size", "value_size"))
-            if content["type"] in PER_CPU:
-                value *= int(source.layout["cpus"])
-            whole = words[at[number == int(each), None] + 2 + np.arange(key + value)]
-            self._keys[content["name"]], self._values[content["name"]] = whole[:, :key], whole[:, key:]
-
-    def keys(self, name: str, words: Sequence[str]) -> Columns:
-        """The words of a map's keys as columns."""
-        return {word: self._keys[name][:, at] for at, word in enumerate(words)}
-
-    def values(self, name: str, words: int) -> U64:
-        """(n, words) values; the sums over CPUs, where each has its own."""
-        values = self._values[name]
-        found: U64 = values.reshape(len(values), values.shape[1] // words, words).sum(axis=1)
-        return found
-
-    def words(self, name: str) -> dict[int, int]:
-        """A map of one word by one word."""
-        return dict(zip(self._keys[name][:, 0].tolist(), self._values[name][:, 0].tolist(), strict=True))
-
-
 class _Wall:
     """The rows of the table, added up as they are found."""
 
     def __init__(self, source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
         self._source, self._writer, self._addresses = source, writer, addresses
         self._abis = abis_of(str(source.layout["machine"]))
-        self._maps = _Maps(source)
+        self._maps = Maps(source)
         ended = self._maps.values("@cpu", 2)[:, 0].tolist()
         self._ran = dict(zip(self._maps.words("@cpu"), ended, strict=True))
         self._rows: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
@@ -188,7 +109,7 @@ class _Wall:
         self._contents = StackContents.of([data], source.layout["stack_maps"])
         self._waiting: dict[int, tuple[int, str, int]] = {}
         if waiting.exists():
-            self._waiting = _waiting_threads(bytes(raw_bytes(waiting)[:]))
+            self._waiting = waiting_threads(bytes(raw_bytes(waiting)[:]))
         read = source.directory / PYTHON_WAITS
         self._python = python_waits(bytes(raw_bytes(read)[:])) if read.exists() else {}
         asleep = already_waiting(source, writer, addresses)
@@ -207,8 +128,8 @@ class _Wall:
         for identity, mode, inode, path, *peer in zip(*(list(columns[name]) for name in names), strict=True):
             text = open_on(int(mode), int(inode), path if isinstance(path, str) else path.decode(errors="replace"))
             if stat.S_ISSOCK(int(mode)):
-                text = _peer(text, *map(int, peer))
-            self._objects[int(identity)] = (_KINDS.get(stat.S_IFMT(int(mode)), "file"), text)
+                text = socket_text(text, *map(int, peer))
+            self._objects[int(identity)] = (KINDS.get(stat.S_IFMT(int(mode)), "file"), text)
 
     def _add_copies(self, columns: Mapping[str, Any]) -> None:
         ts_ns = np.asarray(columns["ts_ns"]).astype(np.int64)
@@ -237,7 +158,7 @@ class _Wall:
 
     def add_last_states(self) -> None:
         """Add the states that threads were in at the end."""
-        sampled = set(self._maps.keys("@samples", _SAMPLE)["tid"].tolist())
+        sampled = set(self._maps.keys("@samples", SAMPLE)["tid"].tolist())
         tids = self._maps.keys("@task", ("tid",))["tid"].tolist()
         tasks = self._maps.values("@task", len(TASK))[:, [TASK.index(name) for name in ("word", "place", "ran")]]
         for tid, (word, number, ran) in zip(tids, tasks.tolist(), strict=True):
@@ -254,8 +175,8 @@ class _Wall:
 
     def _find_places(self) -> dict[int, _Place]:
         """Where threads left the CPU, and from where they were woken, by number."""
-        values = self._maps.values("@places", len(_PLACE))
-        words = {word: values[:, at] for at, word in enumerate(_PLACE)}
+        values = self._maps.values("@places", len(PLACE))
+        words = {word: values[:, at] for at, word in enumerate(PLACE)}
         kernel = self._stacks("kstack32", words["kernel"])
         user = self._stacks("ustack64", words["user"], words["user_pid"], words["sp"])
         columns = [words[name].tolist() for name in ("what", "object", "holder")]
@@ -317,7 +238,7 @@ class _Wall:
             return ("stopped" if what & _STOPPED else "traced"), call, ""
         if faulted(place.kernel):
             return "page fault", call, ""
-        cause = _cause(call)
+        cause = cause_of(call)
         if cause == "lock":
             return waited_for(place.user), call, f"{thing:#x}"
         kind, text = self._objects.get(thing, ("", "")) if thing else ("", "")
@@ -331,7 +252,7 @@ class _Wall:
             return ("stopped" if state == _TASK_STOPPED else "traced"), call, ""
         if number < 0:
             return "other", "", ""
-        cause = _cause(call)
+        cause = cause_of(call)
         kind = (
             "pipe" if path.startswith("pipe:") else "socket" if path.startswith("socket:") else "file" if path else ""
         )
@@ -339,7 +260,7 @@ class _Wall:
 
     def add_running(self) -> None:
         """Add the time on a CPU, divided by the samples of each thread."""
-        samples = self._maps.keys("@samples", _SAMPLE)
+        samples = self._maps.keys("@samples", SAMPLE)
         kernel = self._stacks("kstack32", samples["kernel"])
         user = self._stacks("ustack64", samples["user"], samples["user_pid"], samples["sp"])
         counts = self._maps.values("@samples", 1)[:, 0].tolist()
@@ -407,27 +328,3 @@ class _Wall:
         """Threads by the tid that they had at the end."""
         when = np.full(len(tids), self._maps.end_ns, np.int64)
         return self._writer.processes.utids(np.array(tids, np.int32), when)
-
-
-def _waiting_threads(data: bytes) -> dict[int, tuple[int, str, int]]:
-    """The content of WAITING. Raises ValueError."""
-    try:
-        found = msgspec.json.decode(data, type=dict[int, tuple[int, str, int]])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"{WAITING}: {error}") from None
-    return {tid: (number, path[:_MAX_PATH], state) for tid, (number, path, state) in found.items()}
-
-
-def _cause(call: str) -> str:
-    return next((cause for cause, pattern in _CAUSES if call and re.fullmatch(pattern, call)), "")
-
-
-def _peer(text: str, family: int, port: int, local: int, address: int) -> str:
-    """What a socket is: its peer, where it has one."""
-    if family == socket.AF_INET:
-        if port:
-            return f"{socket.inet_ntoa(struct.pack('<I', address))}:{port}"
-        return f"port {local}" if local else text
-    if family == socket.AF_INET6:
-        return f"[...]:{port}" if port else f"port {local}" if local else text
-    return f"unix {text}" if family == socket.AF_UNIX else text

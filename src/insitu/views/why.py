@@ -13,6 +13,7 @@ from insitu.errors import InsituError
 from insitu.session.weighted_stacks import Selection
 from insitu.symbols.frame import KERNEL, PYTHON, WAKER, Frame
 from insitu.views.hints import hints
+from insitu.views.losses import loss_text
 from insitu.views.quantity import duration, rest
 from insitu.views.table import Column, Table
 from insitu.views.terminal import heat
@@ -61,7 +62,7 @@ class _Wall:
         if _TABLE not in session.tables:
             raise InsituError(f"{session.path}: no wall time was recorded", remedy="insitu why records it")
         stacks = session.stacks(Selection(table=_TABLE))
-        self.hints = hints(stacks)
+        self.hints, self.losses = hints(stacks), stacks.losses
         self._parent, self._frame, self._frames = stacks.parent.tolist(), stacks.frame.tolist(), stacks.frames
         self._places: dict[int, tuple[str, str]] = {}
         threads = session.sql("select utid, pid, tid, name from thread join process using (upid)")
@@ -200,6 +201,8 @@ def why_lines(session: Session, screen: Screen, *, limit: int = 20) -> Iterator[
     count = f"{len(threads)} thread" + "s" * (len(threads) != 1)
     longest = duration(max(sum(states.values()) for states in wall.by_thread.values()))
     yield [(f"Wall time of {names}: {duration(wall.total_ns)} in all, of {count} in {longest}", "bold")]
+    if wall.losses:
+        yield [(loss_text(wall.losses), "bold red")]
     yield []
     yield from _verdict(wall, screen)
     yield []
@@ -305,7 +308,7 @@ _TITLES: Final = {"runnable": "runq", "throttled": "throttl", "page fault": "fau
 
 
 def why_json(session: Session) -> str:
-    """The same as JSON: ``causes`` and ``threads``, of which each adds up to ``wall_ns``."""
+    """The same as JSON: ``causes`` and ``threads``, of which each adds up to ``wall_ns``; ``lost`` by source."""
     wall = _Wall(session)
     causes: list[dict[str, Any]] = [
         {
@@ -328,4 +331,5 @@ def why_json(session: Session) -> str:
         }
         for utid, states in wall.by_thread.items()
     ]
-    return json.dumps({"wall_ns": wall.total_ns, "causes": causes, "threads": threads}, indent=2)
+    content = {"wall_ns": wall.total_ns, "lost": wall.losses, "causes": causes, "threads": threads}
+    return json.dumps(content, indent=2)

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from insitu.convert.wall import SNAPSHOT, WAITING
+from insitu.convert.wall_causes import WAITING
+from insitu.convert.wall_maps import SNAPSHOT
 from insitu.files import new_file, write_whole
 from insitu.kernel import procfs
 from insitu.kernel.sleeping import SLEEPING, SleepingThread, packed, sleeping_thread

@@ -34,7 +34,7 @@ _SHARE: Final = 50
 _ANEW_S: Final = 2.0
 _MOST_STACKS: Final = 20_000
 _MOST_WAITS: Final = 100_000
-_HEAD: Final = struct.Struct("<QQ")  # of convert.wall.TASK: word, place
+_HEAD: Final = struct.Struct("<QQ")  # of convert.wall_maps.TASK: word, place
 
 _Stack = tuple["PythonFrame", ...]
 

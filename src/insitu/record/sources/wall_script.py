@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from insitu.convert.wall import TASK
+from insitu.convert.wall_maps import TASK
 from insitu.record.sources.syscalls_call_script import identified
 from insitu.record.sources.syscalls_memory_script import indented
 from insitu.symbols.btf import Kind
@@ -32,6 +32,7 @@ config = { max_map_keys = 65536; print_maps_on_exit = false; missing_probes = wa
     assign_in_place = true; direct_reads = true; }
 let @task = hash(%(threads)d);
 let @last_waker = lruhash(%(threads)d);
+let @interrupts = hash(%(waits)d);
 let @wall = hash(%(waits)d);
 let @samples = percpuhash(65536);
 
@@ -56,7 +57,26 @@ rawtracepoint:sched_switch {
     if (@whole != 0 && $prev != 0 && pid != @self && !has_key(@task, $prev)) { @task[$prev] = %(new)s; }
     with ($task : @task[$prev]) {
         if ($task.word == 0 && (@whole == 0 || $prev == 0)) { return; }
-        $ran = $task.ran + ($task.word != 0 ? $now - ($task.word >> 3) : (uint64)0);
+        $ran = $task.ran;
+        $executed = (uint64)args.prev.se.sum_exec_runtime;
+        if ($task.word != 0) {
+            $state = $task.word & 7;
+            $ns = $now - ($task.word >> 3);
+            $run = $ns;
+            if ($state != %(running)d) {
+                // That it came onto the CPU was not seen, nor perhaps its wakeup: kernels do not run programs always.
+                // The scheduler knows how long it was on it.
+                $before = $task.executed != 0 ? $task.executed : (uint64)args.prev.se.prev_sum_exec_runtime;
+                $run = $executed - $before;
+                if ($run > $ns || ($state == %(started)d && $run > $ns / 2)) { $run = $ns; }
+                $ns = $ns - $run;
+                $who = (uint64)$prev | $state << 24 | $task.place << 32;
+                if ($ns != 0) {
+%(unseen_counted)s
+                }
+            }
+            $ran = $ran + $run;
+        }
         $left = (uint64)args.prev_state & 0xdfff;  // without TASK_FREEZABLE
         if ($left & 0x80) {  // TASK_DEAD
 %(woken_added)s
@@ -140,6 +160,7 @@ rawtracepoint:sched_switch {
         $task.word = $word;
         $task.place = $id;
         $task.ran = $ran;
+        $task.executed = $executed;
     }
 }
 
@@ -152,11 +173,20 @@ rawtracepoint:sched_waking {
         if ($now > @until) { return; }
         $sp = (uint64)user_regs.sp;
         $ip = (uint64)user_regs.%(ip)s;
-        // Interrupts use a separate stack. No pointer may be shifted, but what memory holds may.
+        // Interrupts use a separate stack, but not those of user code. That is in no call then, as in a page fault;
+        // what page faults wake cannot be interrupted, though. How deep the stack is says which interrupt it is,
+        // whatever it has interrupted. No pointer may be shifted, but what memory holds may.
+        $in_user = (curtask.flags & %(kernel_thread)d) != 0 ? (uint64)0 : $sp;
         $context = (uint64)ctx;
+        $deep = *(uint64 *)kptr(&$context) & 0x3fff;
         $interrupt = *(uint64 *)kptr(&$context) >> 14 != (uint64)curtask.stack >> 14;
+        $no_call = !$interrupt && $in_user != 0 && (int32)user_regs.%(number)s == -1;
+        if ($no_call) { $deep = $deep | 0x4000; }
+        $by_interrupt = $interrupt || ($no_call && (args.p.__state & 2) == 0);
         $id = (uint64)0;
-        if (!$interrupt) {
+        if ($interrupt || $no_call) {
+            $id = (uint64)@interrupts[$deep, $task.place];
+        } else {
             with ($waker : @task[tid]) {
                 if ($waker.waker_ip == $ip && $waker.waker_sp == $sp) { $id = $waker.waker_place; }
             } else {
@@ -164,15 +194,16 @@ rawtracepoint:sched_waking {
             }
         }
         if ($id == 0) {
-            $in_user = (curtask.flags & %(kernel_thread)d) != 0 ? (uint64)0 : $sp;
             $user = @nowhere;  // what an interrupt has interrupted woke nobody
-            if (!$interrupt) {
+            if (!$by_interrupt) {
                 $user = ustack(64);
 %(copied_waker)s
             }
-            $place = ((uint64)0xfff, (uint64)0, (uint64)0, kstack(32), $user, $interrupt ? (uint64)0 : $in_user);
+            $place = ((uint64)0xfff, (uint64)0, (uint64)0, kstack(32), $user, $by_interrupt ? (uint64)0 : $in_user);
 %(numbered)s
-            if (!$interrupt) {
+            if ($interrupt || $no_call) {
+                @interrupts[$deep, $task.place] = $id;
+            } else {
                 with ($waker : @task[tid]) {
                     $waker.waker_ip = $ip;
                     $waker.waker_sp = $sp;
@@ -183,7 +214,7 @@ rawtracepoint:sched_waking {
             }
         }
         $waited = (uint64)$who | $state << 24 | $task.place << 32;
-        $by = (uint64)tid | $id << 32;
+        $by = ($by_interrupt ? (uint64)0 : (uint64)tid) | $id << 32;
         $ns = $now - ($task.word >> 3);
         if ($task.wait == $waited && $task.wait_by == $by) {
             $task.wait_times += 1;
@@ -243,17 +274,29 @@ BEGIN {
     @task[(uint32)0] = %(new)s;
     @kind[(uint64)0] = (uint64)0; @given[(uint32)0] = (uint64)0;
     if (@until != 0) { @nowhere = ustack(64); }  // never
+    @kept = (uint64)0;
     @until = (uint64)0; @whole = (uint64)0; @self = (uint64)0; @launched = (uint64)0; @copies = (uint64)0;
 }
 """
 
 # What a thread has waited for again and again is added up in its own element, and here when it waits otherwise.
+# Where there are very many different waits, it is not kept who ended further ones, and at last not where they were.
 _ADDED: Final = """if ($task.KIND != 0) {
-    with ($wall : @wall[$task.KIND, BY]) {
+    $what_of = $task.KIND;
+    $ended_by = (uint64)BY;
+    with ($wall : @wall[$what_of, $ended_by]) {
         $wall.0 += $task.KIND_times;
         $wall.1 += $task.KIND_ns;
     } else {
-        @wall[$task.KIND, BY] = ($task.KIND_times, $task.KIND_ns);
+        if (@kept >= %(half)d) { $ended_by = (uint64)0; }
+        if (@kept >= %(most)d) { $what_of = $what_of & 0xffffffff; }
+        with ($wall : @wall[$what_of, $ended_by]) {
+            $wall.0 += $task.KIND_times;
+            $wall.1 += $task.KIND_ns;
+        } else {
+            @wall[$what_of, $ended_by] = ($task.KIND_times, $task.KIND_ns);
+            @kept = @kept + 1;
+        }
     }
 }"""
 
@@ -283,18 +326,20 @@ if ($id == 0) {
 }"""
 
 
-def _added(kind: str, by: str = "(uint64)0") -> str:
-    return "\n".join(indented(_ADDED.replace("KIND", kind).replace("BY", by).splitlines()))
+def _added(kind: str, waits: int, by: str = "0") -> str:
+    text = _ADDED % {"half": waits // 2, "most": waits // 4 * 3}
+    return "\n".join(indented(text.replace("KIND", kind).replace("BY", by).splitlines()))
 
 
-def _counted(kind: str) -> str:
-    text = _COUNTED.replace("    ADDED", _added(kind)).replace("KIND", kind)
+def _counted(kind: str, waits: int) -> str:
+    text = _COUNTED.replace("    ADDED", _added(kind, waits)).replace("KIND", kind)
     return "\n".join(indented(text.splitlines()))
 
 
 def wall_text(threads: int) -> str:
     """Returns the script for this kernel, for a machine that has so many threads now."""
     few = threads < 2000  # small maps are faster: their hash tables take fewer entries of the TLB
+    waits = 16384 if few else 65536
     task = vmlinux().find("task_struct", Kind.STRUCT)
     queue = vmlinux().find("cfs_rq", Kind.STRUCT)
     if task and any(member.name == "throttled" for member in task.members):  # from 6.18 on
@@ -305,7 +350,7 @@ def wall_text(threads: int) -> str:
         throttled = "0"
     return _SCRIPT % {
         "threads": 8192 if few else 65536,
-        "waits": 16384 if few else 65536,
+        "waits": waits,
         "hz": SAMPLE_HZ,
         "kernel_thread": _KERNEL_THREAD,
         "running": RUNNING,
@@ -318,15 +363,17 @@ def wall_text(threads: int) -> str:
         "file": FILE,
         "futex": FUTEX,
         "first": _FIRST,
+        "number": _NUMBER,
         "ip": _IP,
         "throttled_prev": throttled.format("args.prev"),
         "throttled_woken": throttled.format("args.p"),
         "new": "(" + ", ".join(f"{name}=(uint64)0" for name in TASK) + ")",
-        "woken_added": _added("woken"),
-        "cut_added": _added("cut"),
-        "wait_added": _added("wait", "$task.wait_by"),
-        "woken_counted": _counted("woken"),
-        "cut_counted": _counted("cut"),
+        "woken_added": _added("woken", waits),
+        "cut_added": _added("cut", waits),
+        "wait_added": _added("wait", waits, "$task.wait_by"),
+        "woken_counted": _counted("woken", waits),
+        "cut_counted": _counted("cut", waits),
+        "unseen_counted": _counted("woken", waits),
         "copied_waker": "\n".join(indented(_COPIED.replace("$sp", "$in_user").splitlines())),
         "identified": "\n".join(indented(identified(f"user_regs.{_NUMBER}"))),
         "copied": "\n".join(indented(_COPIED.splitlines())),
