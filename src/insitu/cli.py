@@ -262,7 +262,7 @@ def _flushed(action: Callable[[], int]) -> int:
             status = int(leaving.code or 0)
         sys.stdout.flush()
     except InsituError as error:
-        if "\n" in error.rendered:
+        if error.rendered != str(error):  # with an excerpt; a line break in a file's name makes no lines
             messages.block(error.rendered)
         else:
             messages.error(error.message, limits.remedy(error.message) or error.remedy)

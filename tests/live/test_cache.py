@@ -209,6 +209,41 @@ def test_a_file_that_is_cut_while_it_is_looked_at_ends_nobody(cold: Path) -> Non
         assert nodes_of(file.fileno(), 0, _PAGES * PAGE).total() <= 1
 
 
+def test_a_hole_of_any_size_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.write(b"x" * 2 * PAGE)
+        file.seek(1 << 42)
+        file.write(b"x" * PAGE)
+    with path.open("rb") as file:
+        assert nodes_of(file.fileno(), 0, (1 << 42) + PAGE).total() == 3
+    monkeypatch.setitem(page_cache.NUMBERS, "cachestat", -1)  # ENOSYS
+    (found,) = insitu.cache(path)
+    assert found.counts.cached == 3
+
+
+def test_more_than_is_available_is_not_locked(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(1 << 42)
+    done = _command("--lock", path, status=1)
+    assert "bytes cannot be locked: " in done.stderr and "are available" in done.stderr
+
+
+def test_mounts_with_any_name_are_looked_at(tmp_path: Path) -> None:
+    script = (
+        "import os, subprocess, sys\n"
+        "from insitu.inspect.page_cache import file_systems\n"
+        "names = ['a\\x0cb', 'c\\t d\\\\e\\nf', 'g\\x85h']\n"
+        "for name in names:\n"
+        "    os.mkdir(name)\n"
+        "    subprocess.run(['mount', '-t', 'tmpfs', 'none', name], check=True)\n"
+        "found = file_systems()\n"
+        "sys.exit(not all(os.path.join(os.getcwd(), name) in found for name in names))\n"
+    )
+    subprocess.run(["unshare", "-m", sys.executable, "-c", script], cwd=tmp_path, check=True)
+
+
 def test_a_file_that_was_replaced_is_not_taken_for_the_one_that_was_listed(cold: Path) -> None:
     (found,) = insitu.cache(cold)
     cold.rename(cold.with_name("old"))

@@ -177,8 +177,8 @@ def test_a_stopped_process_stays_stopped_and_goes_on_when_it_is_told(tmp_path: P
 _HOLDS = """
 import sys, time
 from insitu.inspect import stopped_threads
-stopped_threads._Tracer._copies = lambda self, ends: (print("stopped", flush=True), time.sleep(1000))
-stopped_threads.capture(int(sys.argv[1]))
+stopped_threads._Tracer._copies = lambda self, writable: (print("stopped", flush=True), time.sleep(1000))
+stopped_threads.capture(int(sys.argv[1]), int(sys.argv[1]))
 """
 
 
@@ -196,14 +196,52 @@ def test_a_process_runs_on_when_we_are_killed_while_it_is_stopped() -> None:
 def test_a_traced_process_names_its_tracer(tmp_path: Path) -> None:
     with _running(["strace", "-qq", "-o", tmp_path / "calls", "sleep", "1000"]) as tracer:
         children = Path(f"/proc/{tracer.pid}/task/{tracer.pid}/children")
-        while (
-            not (found := children.read_text().split())
-            or "TracerPid:\t0\n" in Path(f"/proc/{found[0]}/status").read_text()
-        ):
+        # strace tries what it can do on a child of its own before.
+        while not (found := [pid for pid in children.read_text().split() if _is_called(pid, "sleep")]):
             time.sleep(0.01)
         done = _command(found[0], status=1)
         assert f"process {tracer.pid} (strace) traces it already" in done.stderr
         os.kill(int(found[0]), signal.SIGKILL)
+
+
+def _is_called(pid: str, name: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == name
+    except FileNotFoundError:
+        return False
+
+
+_LEADER_ENDS = """
+#include <pthread.h>
+#include <stdio.h>
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static void *waits(void *x) { pthread_mutex_lock(&mutex); pthread_mutex_lock(&mutex); return x; }
+int main(void)
+{
+    pthread_t thread;
+    pthread_create(&thread, 0, waits, 0);
+    puts("ready");
+    fflush(stdout);
+    pthread_exit(0);
+}
+"""
+
+
+def test_threads_go_on_after_the_main_one_has_ended(tmp_path: Path) -> None:
+    (tmp_path / "leader.c").write_text(_LEADER_ENDS)
+    subprocess.run(["gcc", "-g", "-pthread", "-o", tmp_path / "leader", tmp_path / "leader.c"], check=True)
+    with _running([tmp_path / "leader"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while _state(process.pid) != "Z":
+            time.sleep(0.01)
+        (other,) = {int(each.name) for each in Path(f"/proc/{process.pid}/task").iterdir()} - {process.pid}
+        while _state(f"{process.pid}/task/{other}") != "S":
+            time.sleep(0.01)
+        main, waiting = stacks(process.pid).threads
+        assert main.why == "it has ended" and [frame.function for frame in waiting.frames][-3] == "waits"
+        text = _command("--deadlock", process.pid, status=1).stdout
+    assert "waits for the mutex mutex, held by" in text
 
 
 def test_a_zombie_and_a_process_that_is_not_there_are_one_line() -> None:

@@ -521,6 +521,16 @@ def test_a_damaged_or_older_manifest_is_an_error_of_one_line(tmp_path: Path, con
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("rows", ["x", "7", [], {}, 1 << 64, True])
+def test_a_number_of_rows_that_is_none_is_damage(tmp_path: Path, rows: object):
+    path = written(tmp_path / "s.insitu")
+    found = json.loads((path / "session.json").read_text())
+    found["tables"]["stack"]["rows"] = rows
+    (path / "session.json").write_text(json.dumps(found))
+    with pytest.raises(InsituError, match="is damaged: rows of a table"):
+        load_stacks(path)
+
+
 def test_a_manifest_whose_entries_have_other_types_takes_defaults(tmp_path: Path):
     path = written(tmp_path / "s.insitu")
     found = json.loads((path / "session.json").read_text())

@@ -98,4 +98,5 @@ def _save(args: argparse.Namespace, processes: "list[Process]") -> None:
     threads = save(Path(args.output), processes)
     if not args.quiet:
         displaced.report()
-        messages.note(f"{threads} threads in {args.output}; insitu flame {args.output} draws them")
+        what = "1 thread" if threads == 1 else f"{threads} threads"
+        messages.note(f"{what} in {args.output}; insitu flame {args.output} draws them")

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from insitu.errors import InsituError
 from insitu.inspect.page_cache import FileCache, Selection, opened
+from insitu.kernel import procfs
 from insitu.kernel.page_cache import locked
 
 __all__ = ["evict", "lock", "touch"]
@@ -46,7 +47,11 @@ def evict(file: FileCache, selection: Selection) -> None:
 @contextmanager
 def lock(files: Iterable[FileCache]) -> Iterator[int]:
     """Keep files in memory, as long as the context lasts; yields their bytes. Raises InsituError."""
-    total = 0
+    files = list(files)
+    total, free = 0, procfs.available_memory()
+    if (wanted := sum(file.size for file in files)) > free:
+        # Of root mlock(2) takes all that there is, until the kernel ends processes.
+        raise InsituError(f"{wanted:,} bytes cannot be locked: {free:,} are available", remedy="lock less, or a part")
     with ExitStack() as held:
         for file in files:
             try:

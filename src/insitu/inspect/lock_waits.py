@@ -45,10 +45,11 @@ class Wait(NamedTuple):
 def waits(process: Process) -> list[Wait]:
     """The threads of a process that wait for other ones of it, each for one at most. Raises ProcessLookupError."""
     threads = {thread.tid: thread for thread in process.threads}
-    memory, names = ProcessMemory(), _Variables(process.pid)
+    live = next((thread.tid for thread in process.threads if thread.frames), process.pid)
+    memory, names = ProcessMemory(), _Variables(live)
     found = []
     for thread in process.threads:
-        if (what := _waits_for(thread, process.pid, memory, threads)) is not None:
+        if (what := _waits_for(thread, live, memory, threads)) is not None:
             kind, address, owner = what
             name = names.name(address) if kind != "thread" else ""
             found.append(Wait(thread, threads[owner], kind, address, name))

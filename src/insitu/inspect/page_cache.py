@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -216,12 +217,16 @@ class Walk:
 
 @contextmanager
 def opened(file: FileCache) -> Iterator[int]:
-    """The file, open for reading. Raises OSError; ESTALE if another one is there now."""
-    descriptor = os.open(file.path, _OPEN)
+    """The file, open for reading. Raises OSError; ESTALE if another one is there now, which is not opened."""
+    place = os.open(file.path, os.O_PATH | os.O_CLOEXEC)
     try:
-        status = os.fstat(descriptor)
+        status = os.fstat(place)
         if (status.st_dev, status.st_ino) != (file.device, file.inode):
             raise OSError(errno.ESTALE, "another file is there now", file.path)
+        descriptor = os.open(f"/proc/self/fd/{place}", _OPEN)
+    finally:
+        os.close(place)
+    try:
         yield descriptor
     finally:
         os.close(descriptor)
@@ -289,12 +294,15 @@ def file_systems() -> list[str]:
     """Where file systems on disks and in memory are mounted, each once: what the page cache is made of."""
     devices: set[str] = set()
     found = []
-    for line in (procfs.text("/proc/self/mountinfo") or "").splitlines():
+    # Names may hold what Python takes for the end of a line; blanks, newlines and backslashes are octal.
+    for line in (procfs.text("/proc/self/mountinfo") or "").split("\n"):
         mounted, _, source = line.partition(" - ")
-        words, (kind, device) = mounted.split(), source.split()[:2]
-        if (device.startswith("/dev/") or kind == "tmpfs") and words[2] not in devices:
-            devices.add(words[2])
-            found.append(words[4].replace("\\040", " "))
+        words, (kind, device) = mounted.split(" "), (*source.split(" "), "", "")[:2]
+        if len(words) > 4 and (device.startswith("/dev/") or kind == "tmpfs") and words[2] not in devices:
+            path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), words[4])
+            if os.path.isdir(path):  # noqa: PTH112 - another mount may be on it
+                devices.add(words[2])
+                found.append(path)
     return found
 
 

@@ -31,6 +31,11 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 _MOST_DEPTH: Final = 2000
+_WHY_NOT: Final = {
+    "unstopped": "the kernel does not interrupt it (disk I/O, or another call that must end)",
+    "ended": "it has ended",
+    "left": "it was not reached in the time that the others may be stopped for",
+}
 _KERNEL_FRAME: Final = re.compile(r"\[<\w+>\] ([^\s+]+)(?:\+\w+/\w+)?(?: \[(\w+)\])?")
 
 
@@ -86,9 +91,10 @@ def stacks(pid: int, *, inlines: bool = True, kernel: bool = False) -> Process:
     try:
         name = _text(procfs.comm(pid))
         moments = {tid: _moment(tid, kernel) for tid in sorted(procfs.threads(pid))}
-        if not procfs.maps_text(pid):
+        live = next((tid for tid in (pid, *moments) if procfs.maps_text(tid)), 0)
+        if not live:
             return _without_user_stacks(pid, name, moments)
-        found = capture(pid)
+        found = capture(pid, live)
     except (ProcessLookupError, FileNotFoundError):
         raise InsituError(f"no process {pid}", remedy="ps -e lists processes") from None
     symbolizer = Symbolizer(inlines=inlines)
@@ -143,9 +149,10 @@ def _threads(
         frames = [frame for each in named[bounds[at] : bounds[at + 1] - cut] for frame in each]
         own = mine[:-1] if cut else mine
         threads.append(Thread(copy.tid, known.name, known.state, known.call, frames, own, known.kernel, cut, ""))
-    for tid in found.unstopped:
+    copied = {copy.tid for copy in found.copies}
+    for tid in sorted({*moments, *found.unstopped} - copied):
         known = moments.get(tid) or _moment(tid, False)
-        why = "the kernel does not interrupt it (disk I/O, or another call that must end)"
+        why = _WHY_NOT["unstopped" if tid in found.unstopped else "ended" if has_ended(tid) else "left"]
         threads.append(Thread(tid, known.name, known.state, known.call, (), (), known.kernel, False, why))
     return threads, unwinder.notes()
 

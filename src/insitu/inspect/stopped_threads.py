@@ -6,10 +6,11 @@ those that could not be stopped in time.
 
 from __future__ import annotations
 
+import bisect
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from insitu.kernel import procfs, ptrace
@@ -22,6 +23,7 @@ _MOST_STACK_BYTES: Final = 1 << 18
 """Of one thread: some 2,000 frames of 128 bytes."""
 _MOST_BYTES: Final = 1 << 28
 _STOPS_WITHIN_S: Final = 0.5
+_COPIES_WITHIN_S: Final = 0.5
 _PAUSE_S: Final = 0.0002
 
 
@@ -36,7 +38,10 @@ class StackCopy(NamedTuple):
 
 
 class Capture(NamedTuple):
-    """What was copied of a process. ``unstopped``: threads that did not stop in time, such as in disk I/O."""
+    """What was copied of a process. ``unstopped``: threads that did not stop in time, such as in disk I/O.
+
+    Of very many threads, those that would keep the others stopped for too long are in neither.
+    """
 
     pid: int
     areas: Sequence[procfs.Area]
@@ -46,14 +51,17 @@ class Capture(NamedTuple):
     """For how long the process was stopped: from the first stop to when the last thread ran again."""
 
 
-def capture(pid: int) -> Capture:
-    """Copy the stacks of all threads of a process. Raises InsituError, and ProcessLookupError if there is none."""
+def capture(pid: int, live: int) -> Capture:
+    """Copy the stacks of all threads of a process, of which the thread ``live`` has not ended.
+
+    Raises InsituError, and ProcessLookupError if there is none.
+    """
     found: list[Capture] = []
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            found.append(_Tracer(pid).capture())
+            found.append(_Tracer(pid, live).capture())
         except BaseException as error:
             errors.append(error)
 
@@ -66,8 +74,8 @@ def capture(pid: int) -> Capture:
 
 
 class _Tracer:
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, pid: int, live: int) -> None:
+        self._pid, self._live = pid, live
         self._memory = ProcessMemory()
         self._registers = ptrace.Registers()
         self._running: set[int] = set()
@@ -75,15 +83,15 @@ class _Tracer:
 
     def capture(self) -> Capture:
         # All that does not need a stop comes before it.
-        areas = list(procfs.areas(self._pid))
+        areas = list(procfs.areas(self._live))
         self._seize()
-        ends = sorted((area.start, area.end) for area in areas if "w" in area.permissions)
+        writable = sorted((area.start, area.end) for area in areas if "w" in area.permissions)
         begin = time.monotonic_ns()
         try:
             for tid in list(self._running):
                 self._interrupt(tid)
             self._wait()
-            copies = self._copies(ends)
+            copies = self._copies(writable)
         finally:
             for tid, number in self._stopped.items():
                 ptrace.detach(tid, number)
@@ -136,21 +144,25 @@ class _Tracer:
                 # A stop that we asked for is an event; another one is a signal that still has to be delivered.
                 self._stopped[tid] = 0 if status >> 16 else number
 
-    def _copies(self, ends: Sequence[tuple[int, int]]) -> list[StackCopy]:
+    def _copies(self, writable: Sequence[tuple[int, int]]) -> list[StackCopy]:
         copies, left = [], _MOST_BYTES
+        deadline = time.monotonic() + _COPIES_WITHIN_S
         for tid in self._stopped:
+            if time.monotonic() > deadline:
+                break
             try:
                 registers = self._registers.as_samples(tid)
             except OSError:  # killed in this moment
                 continue
             pointer = registers[ptrace.SAMPLED_SP]
-            size = min(_area_end(ends, pointer) - pointer, _MOST_STACK_BYTES, left)
+            size = min(_area_end(writable, pointer) - pointer, _MOST_STACK_BYTES, left)
             stack = self._memory.read(tid, pointer, size) if size > 0 else b""
             left -= len(stack)
             copies.append(StackCopy(tid, registers, stack, self._registers.narrow))
         return copies
 
 
-def _area_end(areas: Iterable[tuple[int, int]], address: int) -> int:
-    """The end of the writable area that an address is in; 0 if it is in none."""
-    return next((end for start, end in areas if start <= address < end), 0)
+def _area_end(areas: Sequence[tuple[int, int]], address: int) -> int:
+    """The end of the area that an address is in, of ascending ones; 0 if it is in none."""
+    at = bisect.bisect_right(areas, address, key=lambda area: area[0]) - 1
+    return areas[at][1] if at >= 0 and address < areas[at][1] else 0

@@ -80,10 +80,12 @@ class PageCounter:
 
 
 def resident(file: int, offset: int, length: int) -> Iterator[bytes]:
-    """A byte for each page, 1 where it is in the page cache (mincore(2)), in parts. Raises OSError as PageCounter."""
+    """A byte for each page with data, 1 where it is in the page cache (mincore(2)), in parts.
+
+    Holes are left out. Raises OSError as PageCounter.
+    """
     _require_permission(file)
-    for start in range(offset, offset + length, _MOST_PAGES * PAGE):
-        part = min(offset + length - start, _MOST_PAGES * PAGE)
+    for start, part in _extents(file, offset, length):
         with _mapped(file, start, part) as address:
             yield _resident(address, part)
 
@@ -96,8 +98,7 @@ def nodes_of(file: int, offset: int, length: int) -> Counter[int]:
     """
     found: Counter[int] = Counter()
     _require_permission(file)
-    for start in range(offset, offset + length, _MOST_PAGES * PAGE):
-        part = min(offset + length - start, _MOST_PAGES * PAGE)
+    for start, part in _extents(file, offset, length):
         with _mapped(file, start, part) as address:
             for first, count in _runs(_resident(address, part)):
                 found += _nodes(address + first * PAGE, count)
@@ -111,6 +112,25 @@ def locked(file: int, length: int) -> Iterator[None]:
         if _libc.mlock(address, length) < 0:
             raise _error("mlock")
         yield
+
+
+def _extents(file: int, offset: int, length: int) -> Iterator[tuple[int, int]]:
+    """Where a file has data: (offset, length) of whole pages, of bounded length. A hole may be of any size."""
+    at, end = offset, offset + length
+    while at < end:
+        try:
+            data = os.lseek(file, at, os.SEEK_DATA)
+            hole = os.lseek(file, data, os.SEEK_HOLE)
+            at = max(at, data // PAGE * PAGE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # there is no more, or the file is shorter now
+                return
+            hole = end  # its file system does not say
+        stop = min(-(-hole // PAGE) * PAGE, end)
+        while at < stop:
+            part = min(stop - at, _MOST_PAGES * PAGE)
+            yield at, part
+            at += part
 
 
 def _require_permission(file: int) -> None:

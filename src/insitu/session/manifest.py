@@ -130,6 +130,8 @@ class Manifest:
             value = found.get(each.name)
             if _fits(value, str(each.type)):
                 kept[each.name] = value
+        if not all(_fits(entry.get("rows", 0), "int") for entry in kept.get("tables", {}).values()):
+            raise InsituError(f"{name}: {MANIFEST} is damaged: rows of a table that are no number")
         return cls(**kept)
 
     def changed(self, **known: Any) -> Manifest:
