@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(5400)
 
 _FUNCTIONS = (
     *("vfs_read", "vfs_write", "do_sys_openat2", "path_openat", "filename_lookup", "generic_file_read_iter"),
-    *("try_to_wake_up", "wake_up_new_task", "copy_process", "do_exit", "do_wait", "ptrace_attach"),
+    *("try_to_wake_up", "wake_up_new_task", "copy_process", "do_exit", "do_wait", "ptrace_request"),
     *("__alloc_pages", "do_mmap", "handle_mm_fault", "shrink_node", "tcp_sendmsg_locked", "udp_sendmsg"),
     *("tcp_v4_rcv", "begin_new_exec"),
 )
@@ -146,6 +146,93 @@ def test_lines_are_listed_with_their_source(code: UserCode, latency_guest: Guest
     (row,) = [each for each in listed.splitlines() if each.split()[:2] == [f"+{number}", str(line.number)]]
     assert line.text.strip() in row
     assert row.rstrip().endswith("file, buf, count, pos")
+
+
+def _trace(code: UserCode, options: str, script: str) -> str:
+    """The command that runs a script of the probe language with the kernel's debug information at hand."""
+    directory = Path(code.path).parent
+    return f"{sys.executable} -m insitu trace --debuginfo {directory} {options} -e '{script}'"
+
+
+def _binutils(code: UserCode, address: int) -> list[tuple[str, str]]:
+    """Function and ``FILE:LINE`` of an address and of what is inlined there, innermost first."""
+    command = ["addr2line", "-f", "-i", "-e", code.path, f"{address:#x}"]
+    words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    places = [Path(each.partition(" (")[0]).name for each in words[1::2]]
+    return list(zip(words[::2], places, strict=True))
+
+
+def test_a_probe_at_a_line_fires_each_time_and_its_stack_has_the_lines_of_binutils(
+    code: UserCode, latency_guest: Guest, tmp_path: Path
+) -> None:
+    line, _ = _line(code, "do_readv", "vfs_readv(")
+    (tmp_path / "readv.py").write_text(
+        'import os\nwith open("/etc/hostname", "rb", buffering=0) as file:\n'
+        "    for _ in range(123):\n        os.readv(file.fileno(), [bytearray(1)])\n"
+    )
+    script = """kprobe@fs/read_write.c:LINE {
+        @n = count();
+        if (!@seen) {
+            @seen = 1;
+            printf("ip %llx %s %s\\n", reg("ip"), func, probe);
+            print(kstack);
+            print(kstack(raw));
+        }
+    }""".replace("LINE", str(line.number))
+    shown = shell(latency_guest, _trace(code, f"-c '{sys.executable} {tmp_path}/readv.py'", script))
+    assert re.search(r"^@n: 123$", shown, re.MULTILINE)
+    found = re.search(rf"^ip ([0-9a-f]+) do_readv kprobe@fs/read_write\.c:{line.number}$", shown, re.MULTILINE)
+    assert found is not None, shown
+    at = int(found[1], 16) - 1  # behind the breakpoint
+    assert (f"read_write.c:{line.number}") in [place for _, place in _binutils(code, at)]
+
+    addresses = [int(each, 16) for each in re.findall(r"^\s*(ffffffff[0-9a-f]{8})$", shown, re.MULTILINE)]
+    assert len(addresses) > 2
+    expected = [each for number, address in enumerate(addresses) for each in _binutils(code, address - (number > 0))]
+    frames = re.findall(r"^\s*(?:\[inlined\] )?(\w+)(?:\+\d+)?@\S*?([^/\s]+:\d+)$", shown, re.MULTILINE)
+    # The table of lines that stacks are read with leaves out what was written in assembler.
+    assert frames == [each for each in expected if not each[1].startswith("?") and ".S:" not in each[1]]
+    assert ("do_readv", f"read_write.c:{line.number}") in frames
+
+
+def test_a_line_of_an_inlined_function_is_probed_in_each_function(
+    code: UserCode, latency_guest: Guest, tmp_path: Path
+) -> None:
+    text = Path(code.lines("do_readv")[0]).read_text().splitlines()
+    number = 1 + next(at for at, each in enumerate(text) if "FMODE_STREAM ? NULL : &file->f_pos" in each)
+    (tmp_path / "vectors.py").write_text(
+        'import os\nwith open("/etc/hostname", "rb", buffering=0) as file, open("/dev/null", "wb", 0) as null:\n'
+        "    for _ in range(31):\n        os.readv(file.fileno(), [bytearray(1)])\n"
+        '    for _ in range(17):\n        os.writev(null.fileno(), [b"x"])\n'
+    )
+    script = f"k@read_write.c:{number} {{ @[func] = count(); }}"
+    shown = shell(latency_guest, _trace(code, f"-c '{sys.executable} {tmp_path}/vectors.py'", script))
+    counted = dict(re.findall(r"^@\[(\w+)\]: (\d+)$", shown, re.MULTILINE))
+    assert counted["do_readv"] == "31"
+    assert counted["do_writev"] == "17"
+    assert int(counted["ksys_read"]) > 10  # python itself
+    words = f"{sys.executable} -m insitu trace --debuginfo {Path(code.path).parent} -l k@read_write.c:{number}"
+    assert set(shell(latency_guest, words).splitlines()) == {f"kprobe@read_write.c:{number}"}
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ("kretprobe@fs/open.c:12", "kretprobe@fs/open.c:12: a return probe cannot be at a source line"),
+        ("kprobe@fs/open.c:12:3", "columns are not supported"),
+        ("kprobe@fs/open.c:1", "has no code of fs/open.c:1"),
+        ("kprobe@init/main.c:START", "the kernel takes no probe"),
+    ],
+)
+def test_a_line_that_cannot_be_probed_is_an_error_at_its_place(
+    code: UserCode, latency_guest: Guest, point: str, message: str
+) -> None:
+    start, _ = _line(code, "start_kernel", "setup_arch(")
+    script = f"{point.replace('START', str(start.number))} {{ }}"
+    said = shell(latency_guest, _trace(code, "", script) + " 2>&1 || true")
+    assert said.startswith("insitu: -e:1:1: error: ")
+    assert message in said.splitlines()[0]
+    assert "Traceback" not in said
 
 
 def test_events_of_events_and_of_functions_are_made_without_debug_information(latency_guest: Guest) -> None:

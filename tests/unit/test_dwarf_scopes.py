@@ -12,6 +12,7 @@ from insitu.record.ftrace import user_code
 from insitu.record.ftrace.dynamic_events import definitions
 from insitu.record.ftrace.fetch_arguments import Located, fetched, located, part_of, pointed_at
 from insitu.record.ftrace.user_code import UserCode
+from insitu.symbols import kernel_file
 from insitu.symbols.dwarf_c_types import CType
 from insitu.symbols.registers import X86_64
 
@@ -168,7 +169,7 @@ def test_functions_of_cplusplus_have_their_qualified_names(tmp_path: Path) -> No
 def test_a_line_of_the_kernel_is_an_offset_in_its_function(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = program.parent / "notes"
     notes.write_bytes(b"another")
-    monkeypatch.setattr(user_code, "_NOTES", notes)
+    monkeypatch.setattr(kernel_file, "_NOTES", notes)
     with pytest.raises(InsituError, match="not of the running kernel"):
         user_code.kernel_code(str(program))
 

@@ -74,6 +74,8 @@ def test_numbers_may_be_written_in_every_form_of_the_language(text: str, value: 
         ("interval:s:$1 {}", ("interval", "s", "7")),
         ("start=BEGIN {}", ("BEGIN",)),
         ("Uprobe:/bin/sh:main {}", ("Uprobe", "/bin/sh", "main")),
+        ("kprobe@fs/open.c:12 /pid == 1/ {}", ("kprobe", "@fs/open.c", "12")),
+        ("k@open.c:$1/pid == 1/ {}", ("k", "@open.c", "7")),
     ],
 )
 def test_attach_points_are_split_at_their_colons(text: str, parts: tuple[str, ...]) -> None:

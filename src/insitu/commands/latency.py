@@ -17,6 +17,7 @@ examples:
 
 import argparse
 
+from insitu import messages
 from insitu.commands import Properties
 from insitu.commands._options import duration_option, json_option, output_option, positive, quiet_option
 from insitu.errors import InsituError
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         source = LatencySource(tracefs, args.tracer, args.threshold)
         if args.output is None:
             status = run_sources(request, [source], Destination()).exit_status
+            for note in source.notes:
+                messages.note(note)
         else:
             path = Path(args.output)
             status = status_of(*recorded(request, [source], path, quiet=args.quiet, default_table="latency"))

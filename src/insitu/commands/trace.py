@@ -146,6 +146,10 @@ def run(args: argparse.Namespace) -> int:
         print(listed())
         return 0
 
+    if args.debuginfo:
+        from insitu.symbols.debug_files import also_look_in
+
+        also_look_in(each for given in args.debuginfo for each in given.split(":"))
     if args.list:
         with QuickImports():  # and no garbage collection: all that is listed is kept to the end
             return _list(args)

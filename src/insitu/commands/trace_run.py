@@ -62,10 +62,6 @@ def run_script(args: argparse.Namespace) -> int:
         probe_filter=_expression(args.probe_filter),
         traceable_functions=args.traceable_functions or "",
     )
-    if args.debuginfo:
-        from insitu.symbols.debug_files import also_look_in
-
-        also_look_in(each for given in args.debuginfo for each in given.split(":"))
     if command and context.pid is not None:
         raise InsituError("a command cannot be combined with -p or -n", remedy="leave one of them out", status=2)
     if args.all and context.pid is not None:

@@ -16,7 +16,7 @@ from insitu.errors import InsituError, nearest
 from insitu.probe.prototype_lines import LinesOfSets, line
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.arguments import Argument, DataLocation, Primitive
-from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, OfFunctions, Provider
+from insitu.probe.providers.base import SOURCE_KINDS, AttachPoint, AttachSpec, Context, OfFunctions, Provider
 from insitu.probe.providers.support.matching import as_written, has_wildcard, select
 from insitu.terminal_text import TerminalStream, printable
 
@@ -134,6 +134,9 @@ class _Search(Struct):
 
 def _searched(pattern: str, context: Context) -> _Search:
     kind, *parts = pattern.split(":")
+    before, at, source = kind.partition("@")
+    if at and before in SOURCE_KINDS:
+        kind, parts = before, [at + source, *parts]
     if pattern in PROVIDERS:
         return _Search([pattern])
     if has_wildcard(kind) or not parts:

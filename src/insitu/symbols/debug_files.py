@@ -15,7 +15,7 @@ from insitu.symbols import debuginfod
 from insitu.symbols.elf import Elf
 from insitu.symbols.read_budget import megabytes
 
-__all__ = ["also_look_in", "embedded_symbols", "find_debug_file", "places_by_build_id"]
+__all__ = ["also_look_in", "embedded_symbols", "find_debug_file", "more_places", "places_by_build_id"]
 
 _DEBUG_DIRECTORY: Final = Path("/usr/lib/debug")
 _OUR_ROOT: Final = Path("/")
@@ -31,6 +31,11 @@ _more_directories: list[str] = []
 def also_look_in(directories: Iterable[str]) -> None:
     """Look for debug files of this process's binaries there first; relative to each binary's directory."""
     _more_directories.extend(each for each in directories if each)
+
+
+def more_places(name: str) -> list[Path]:
+    """A file of that name in each of these directories; those with relative names are not meant."""
+    return [Path(each.removeprefix("+"), name) for each in _more_directories if each.startswith(("/", "+/"))]
 
 
 def find_debug_file(elf: Elf, path: Path, root: Path = Path("/")) -> Elf | None:

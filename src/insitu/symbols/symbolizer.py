@@ -5,9 +5,11 @@ Both fronts share the files, JIT compilers' maps and kernel symbols that were re
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from insitu.errors import InsituError
 from insitu.symbols import debuginfod
 from insitu.symbols.frame import JIT, KERNEL, PYTHON, USER, Frame
 from insitu.symbols.jit_map import JitMap, python_function, read_jit_map
@@ -156,6 +158,29 @@ class Symbolizer:
     def kernel_symbol(self, address: int) -> tuple[str, int] | None:
         """The symbol, of data too, at or before a kernel address, and the offset in it; None for others."""
         return self._kernel_symbols(ALL).symbol(address)
+
+    def kernel_source(self, address: int) -> tuple[Frame, ...]:
+        """As source(), of an address of the kernel itself, where its debug information is installed."""
+        import numpy as np
+
+        if self._kernel_file is None:
+            return ()
+        symbols, distance = self._kernel_file
+        found = symbols.frames(symbols.elf.offsets_of(np.array([max(address - distance, 0)], np.uint64)))[0]
+        return found if found[-1].file else ()
+
+    @cached_property
+    def _kernel_file(self) -> tuple[ModuleSymbols, int] | None:
+        from insitu.symbols.elf import Elf
+        from insitu.symbols.kernel_file import find_vmlinux, slide
+
+        try:
+            elf = Elf(path := find_vmlinux())
+            distance = slide(elf)
+        except (OSError, InsituError):
+            return None
+        file = ModuleFile(elf, Path("/"))
+        return ModuleSymbols(file, path, inlines=self._inlines, demangles=self._demangles), distance
 
     # For both
 

@@ -11,6 +11,7 @@ from insitu.probe.bpftrace.lexer import unescape
 from insitu.probe.bpftrace.preprocess import Includes, Preprocessed, preprocess
 from insitu.probe.bpftrace.statement_parser import StatementParser
 from insitu.probe.bpftrace.type_parser import DEFINITIONS
+from insitu.probe.providers.base import SOURCE_KINDS
 from insitu.probe.source import ScriptError, Source, Span
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["parse"]
 
-# A part of an attach point that may hold slashes: it follows the colon of a kind that takes a path.
+# Kinds whose second part is a path, which may hold slashes.
 _PATH_KINDS = frozenset(("uprobe", "uretprobe", "usdt", "u", "ur"))
 _SHOWN_WARNINGS = 3  # of one header
 _ATTACH_END = re.compile(r"[\s,{]")
@@ -203,7 +204,11 @@ class _Parser(StatementParser):
                 parts.append(part)
                 part = ""
                 position += 1
-            elif _ATTACH_END.match(c) or (c == "/" and not (len(parts) == 1 and parts[0].lower() in _PATH_KINDS)):
+            elif c == "@" and not parts and part.lower() in SOURCE_KINDS:
+                parts.append(part)
+                part = c
+                position += 1
+            elif _ATTACH_END.match(c) or (c == "/" and not self._takes_path(parts, part)):
                 break
             else:
                 part += c
@@ -211,6 +216,12 @@ class _Parser(StatementParser):
         parts.append(part)
         self._seek(position)
         return ast.AttachText(Span(start, position), tuple(parts), instead)
+
+    @staticmethod
+    def _takes_path(parts: list[str], part: str) -> bool:
+        """Whether the part of an attach point that is read may hold slashes."""
+        kind = parts[0].lower() if len(parts) == 1 else ""
+        return kind in _PATH_KINDS or (kind in SOURCE_KINDS and part.startswith("@"))
 
     def _parameter_text(self, index: str, span: Span, *, inside: bool) -> str:
         """A positional parameter in an attach point; ``inside`` of a name, of which it could be a part as it is."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from insitu.symbols.elf import Elf
 
 __all__ = [
+    "SOURCE_KINDS",
     "AbsentError",
     "AttachPoint",
     "AttachSpec",
@@ -31,6 +32,9 @@ __all__ = [
     "Traits",
 ]
 
+SOURCE_KINDS = frozenset(("kprobe", "k", "kretprobe", "kr"))
+"""Kinds that a source file may follow: ``kprobe@fs/open.c:12``. Its @ stays in front of the file."""
+
 
 class AbsentError(InsituError):
     """The attach point does not exist on this system. A script that lists several can do without it."""
@@ -41,6 +45,7 @@ class AttachSpec(Struct, frozen=True):
 
     ``kind`` may be an alias (``k``); ``line`` and ``column`` count from 1 and point at the kind.
     A quoted part (``uprobe:/bin/sh:"a::b(int)"``) arrives without its quotes, its colons kept.
+    ``kprobe@fs/open.c:12`` is ("kprobe", ("@fs/open.c", "12")).
     """
 
     kind: str
@@ -49,7 +54,8 @@ class AttachSpec(Struct, frozen=True):
     column: int = 1
 
     def __str__(self) -> str:
-        return ":".join((self.kind, *self.parts))
+        written = ":".join((self.kind, *self.parts))
+        return written.replace(":@", "@", 1) if self.kind in SOURCE_KINDS else written
 
 
 class AttachPoint(Struct, frozen=True):

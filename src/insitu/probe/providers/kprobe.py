@@ -1,4 +1,7 @@
-"""kprobe:FUNCTION and kretprobe:FUNCTION: any instruction of the kernel, and any function's return."""
+"""kprobe:FUNCTION and kretprobe:FUNCTION: any instruction of the kernel, and any function's return.
+
+Also kprobe@SOURCE:LINE, where the kernel's debug information is installed.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,8 @@ class Kprobe:
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         _check(spec, context)
+        if _names_source(spec):
+            return self._at_line(spec, context)
         module, function, offset = self._split(spec)
         if offset and self._returning:
             raise InsituError(f"{spec}: a return probe cannot have an offset")
@@ -73,6 +78,38 @@ class Kprobe:
             raise AbsentError(f"{spec}: {written} is not in a kernel function")
         name, offset = found
         return AttachPoint(self.names[0], str(spec), function=name, offset=offset, address=address)
+
+    def _at_line(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        """The points at the code of ``kprobe@SOURCE:LINE``: one in each function that it was inlined into."""
+        from insitu.probe.providers.support.source_lines import code_of_line
+        from insitu.symbols.kernel_file import find_vmlinux, slide
+
+        (first, *rest), kind = spec.parts, self.names[0]
+        if self._returning:
+            raise InsituError(f"{spec}: a return probe cannot be at a source line")
+        if len(rest) != 1 or not rest[0].isdecimal() or len(first) == 1:
+            raise InsituError(f"{spec}: expected {kind}@SOURCE:LINE; columns are not supported", status=2)
+        path = find_vmlinux()
+        elf = context.elf(path)
+        text, distance, forbidden = elf.section(".text"), slide(elf), _blacklist()
+        line = int(rest[0])
+        found = [
+            AttachPoint(
+                kind,
+                f"{kind}{first}:{line}",
+                function=code.function,
+                offset=code.address - code.start,
+                address=code.address + distance,
+            )
+            for code in code_of_line(elf, path, first[1:], line)
+            # Code that only the start of the kernel needs is gone.
+            if text is not None
+            and text.address <= code.address < text.address + text.size
+            and code.function not in forbidden
+        ]
+        if not found:
+            raise AbsentError(f"{spec}: the kernel takes no probe in any function with that line")
+        return found
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         """By BTF, where it knows the function: at its entry the parameters, at its return ``retval``."""
@@ -136,6 +173,8 @@ class Kprobe:
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         _check(pattern, context)
+        if _names_source(pattern):
+            return self._at_line(pattern, context)
         module, function, _ = self._split(pattern)
         # A set: static functions of one name are listed each, and a link refuses to take a name twice.
         found = set(context.functions)
@@ -169,6 +208,10 @@ class Kprobe:
         module = "" if module == "vmlinux" else module
         name = ":".join(filter(None, (self.names[0], module, function))) + (f"+{offset}" if offset else "")
         return AttachPoint(self.names[0], name, target=module, function=function, offset=offset, detail=detail)
+
+
+def _names_source(spec: AttachSpec) -> bool:
+    return bool(spec.parts) and spec.parts[0].startswith("@")
 
 
 def _check(spec: AttachSpec, context: Context) -> None:

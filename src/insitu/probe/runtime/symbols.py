@@ -29,7 +29,7 @@ class Symbols:
     """Looks up and remembers. ``stack_maps`` are the maps that hold stacks, by our name for them."""
 
     def __init__(self, stack_maps: dict[str, Map], *, demangles: bool = True, lines: bool = False) -> None:
-        """``lines``: user stacks show source lines and inlined functions, where there is debug information."""
+        """``lines``: stacks show source lines and inlined functions, where there is debug information."""
         self._stack_maps = stack_maps
         self._demangles = demangles
         self._shows_lines = lines
@@ -75,10 +75,19 @@ class Symbols:
         if place is None:
             return ()
         key = (place.module.path, place.module.build_id, place.offset)
+        return self._kept(key, lambda: self._symbolizer.source(place.module, place.offset))
+
+    def kernel_source(self, address: int) -> tuple[Frame, ...]:
+        """As source(), for an address of the kernel."""
+        if not self._shows_lines:
+            return ()
+        return self._kept(("", "", address), lambda: self._symbolizer.kernel_source(address))
+
+    def _kept(self, key: tuple[str, str, int], find: Callable[[], tuple[Frame, ...]]) -> tuple[Frame, ...]:
         if key not in self._sources:
             if len(self._sources) >= _MOST_SOURCES:
                 self._sources.clear()
-            self._sources[key] = self._symbolizer.source(place.module, place.offset)
+            self._sources[key] = find()
         return self._sources[key]
 
     def open_elf(self, module: Module) -> Elf | None:
@@ -111,10 +120,15 @@ class Symbols:
             if not address:
                 break
             # A return address may be in the line after the call.
-            source = self.source(address - (number > 0), pid) if kind.user and kind.mode != "raw" else ()
+            source = self._source(address - (number > 0), pid, kind)
             lines += [f"{margin}{line}\n" for line in self._inlined(address, source, kind, shown)]
             lines.append(f"{margin}{self._frame(address, pid, kind, source, shown)}\n")
         return "\n" + "".join(lines)
+
+    def _source(self, address: int, pid: int, kind: Stack) -> tuple[Frame, ...]:
+        if kind.mode == "raw":
+            return ()
+        return self.source(address, pid) if kind.user else self.kernel_source(address)
 
     @staticmethod
     def _inlined(address: int, source: Sequence[Frame], kind: Stack, shown: Callable[[str], str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from insitu.convert.latency_text import Measured, Section, StackFrame, measured, section, stack_frames, stacks
 from insitu.errors import InsituError
-from insitu.kernel.shared_settings import STACK_SWITCH, SharedSettings
+from insitu.kernel.shared_settings import STACK_SWITCH, SharedSettings, setting
 from insitu.kernel.trace_instance import TraceInstance
 from insitu.kernel.tracefs_leftovers import leave_nothing, remove_dead
 from insitu.kernel.tracefs_owner import owner_name
@@ -62,6 +62,11 @@ TRACERS: Final = {
 }
 _OF_SECTIONS: Final = frozenset(list(TRACERS)[:6])
 _MOST_BYTES: Final = 16 << 20
+_STANDS_STILL: Final = (
+    "measured by the trace clock global, which, if this machine's TSC is unstable, stands still between ticks while "
+    "interrupts are disabled: such sections are then longer than they seem (echo mono > trace_clock)"
+)
+_NOT_NS: Final = ("counter", "uptime", "x86-tsc", "ppc-tb")  # clocks
 
 
 class Result(NamedTuple):
@@ -97,10 +102,10 @@ class LatencySource:
         self._threshold_us = threshold_us
         self._instance: TraceInstance | None = None
         self._shared: SharedSettings | None = None
+        self._clock = ""
         self._log = RowLog(LATENCY)
         self.result = Result(tracer)
-
-    notes: Sequence[str] = ()
+        self.notes: Sequence[str] = ()
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -120,6 +125,9 @@ class LatencySource:
             return
         if self._tracer not in self._tracefs.tracers():
             raise self._missing()
+        if self._tracer in _OF_SECTIONS:
+            self._clock = self._clock_of_sections()
+            self.notes = (_STANDS_STILL,) * (self._clock == "global")  # kernel/sched/clock.c: sched_clock_local
         self._instance = TraceInstance.create(self._tracefs)
 
     def _missing(self) -> InsituError:
@@ -149,8 +157,9 @@ class LatencySource:
     def _start(self, instance: TraceInstance) -> None:
         threshold = str(self._threshold_us)
         if self._tracer in _OF_SECTIONS:
-            # With another clock, or started later, these keep no trace of the longest section (seen on 6.1).
-            instance.write("trace_clock", "local")
+            # They measure by the clock of the top level, also in an instance: by another one, the events that it
+            # keeps are not from within the section. Nor are they if it is started later (seen on 6.1).
+            instance.write("trace_clock", self._clock)
             instance.write("tracing_on", "1")
             with contextlib.suppress(OSError):  # functions would make each section longer
                 instance.write("options/function-trace", "0")
@@ -167,6 +176,14 @@ class LatencySource:
             instance.write("tracing_max_latency", "0")
         else:
             instance.write("tracing_on", "1")
+
+    def _clock_of_sections(self) -> str:
+        """The clock by which the kernel measures sections (kernel/trace/trace.c: ftrace_now)."""
+        clock = setting(self._tracefs, "trace_clock")
+        if clock in _NOT_NS:
+            what = f"the tracer {self._tracer} measures by the machine's trace clock, and {clock} has no nanoseconds"
+            raise InsituError(what, remedy="echo local > trace_clock, which empties the top level's buffer")
+        return clock
 
     def _share(self, path: str) -> SharedSettings:
         """The settings that the machine has once; the file at ``path`` is locked meanwhile."""

@@ -5,7 +5,6 @@ The kernel is one too, where its debug information is installed.
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -34,24 +33,18 @@ from insitu.symbols.dwarf_scopes import Scope, Scopes, Variable
 from insitu.symbols.eh_frame import CallFrames
 from insitu.symbols.elf import Elf
 from insitu.symbols.function_addresses import FunctionAddresses
+from insitu.symbols.kernel_file import FIRST, find_vmlinux
 from insitu.symbols.line_table import LineTable
 from insitu.symbols.registers import AARCH64, X86_64
 
 __all__ = ["Place", "SourceLine", "UserCode", "kernel_code"]
 
 _MACHINES: Final = {each.e_machine: each for each in (X86_64, AARCH64)}
-_NOTES: Final = Path("/sys/kernel/notes")
-_VMLINUX: Final = (
-    "/usr/lib/debug/boot/vmlinux-{0}",
-    "/usr/lib/debug/lib/modules/{0}/vmlinux",
-    "/lib/modules/{0}/build/vmlinux",
-)
 _PLACE: Final = re.compile(
     r"(?P<name>(?:[^:+%]|::)+)(?:(?P<sign>[:+])(?P<number>0x[0-9a-fA-F]{1,8}|\d{1,7}))?", re.ASCII
 )
 _ARGUMENT: Final = re.compile(r"[A-Za-z_]\w*(?:(?:->|\.)[A-Za-z_]\w*|\[\d{1,7}\])*", re.ASCII)
 _STEP: Final = re.compile(r"(->|\.|\[)(\w+)", re.ASCII)
-_FIRST: Final = "_text"  # where the kernel begins
 _LOWEST_KERNEL: Final = 1 << 63  # addresses
 _MOST_SOURCE_BYTES: Final = 16 << 20
 _MOST_LINES: Final = 1 << 16  # of a function
@@ -135,9 +128,9 @@ class UserCode:
     def kernel_place(self, address: int) -> str:
         """An address of the kernel as dynamic events have it, for which names of several functions are not enough."""
         function, start = self.around(address)
-        first = find_symbol(self.elf, _FIRST) if self._functions.defined(function) > 1 else None
+        first = find_symbol(self.elf, FIRST) if self._functions.defined(function) > 1 else None
         if first is not None:
-            function, start = _FIRST, first[0]
+            function, start = FIRST, first[0]
         return f"{function}+{address - start:#x}"
 
     def places(self, text: str) -> list[Place]:
@@ -358,13 +351,4 @@ def kernel_code(path: str | None = None) -> UserCode:
 
     Raises InsituError where there is none, and for that of another kernel.
     """
-    release = os.uname().release
-    places = [path] if path else [each.format(release) for each in _VMLINUX]
-    found = next((each for each in places if Path(each).exists()), None)
-    if found is None:
-        remedy = "install the kernel's debug package, or name its vmlinux with -x"
-        raise InsituError("the kernel's debug information was not found", remedy=remedy)
-    code = UserCode(found, is_kernel=True)
-    if bytes.fromhex(code.elf.build_id) not in _NOTES.read_bytes() or not code.elf.build_id:
-        raise InsituError(f"{found} is not of the running kernel {release} (build id)")
-    return code
+    return UserCode(find_vmlinux(path), is_kernel=True)

@@ -63,15 +63,14 @@ def code_of_line(elf: Elf, path: str, source: str, line: int, table: LineTable |
     if len(files) > 1:
         raise InsituError(f"{source} is ambiguous in {path}: {', '.join(files)}", remedy="write more of the path")
     (file,) = files
-    # A line that is nothing but the call of an inlined function has its code.
-    own = [row for row in rows if row.chain[0][1:] == (file, line)]
-    inlined = [row for row in rows if any(at[1:] == (file, line) for at in row.chain)]
-    if not inlined:
+    # What a line calls inlined is code of the line, too: its own may be only what is done when the call has failed.
+    found = [row for row in rows if any(at[1:] == (file, line) for at in row.chain)]
+    if not found:
         lines = {at.line for row in rows for at in row.chain if at.file == file and at.line}
         nearest = min(lines, key=lambda other: (abs(other - line), -other), default=0)
         message = f"{path} has no code of {source}:{line}"
         raise AbsentError(message, remedy=f"the nearest line with code is {nearest}" if nearest else "")
-    return list(_first_of_each(elf, own or inlined, file, line))
+    return list(_first_of_each(elf, found, file, line))
 
 
 def _first_of_each(elf: Elf, rows: list[Row], file: str, line: int) -> Iterator[CodeOfLine]:
