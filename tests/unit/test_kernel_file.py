@@ -1,4 +1,4 @@
-"""The kernel's file with debug information: found, refused, and its lines at the addresses that the kernel runs at."""
+"""The kernel's file with debug information: found, refused, and its lines where the kernel runs them."""
 
 import subprocess
 from pathlib import Path
