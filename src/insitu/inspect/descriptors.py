@@ -136,7 +136,7 @@ def _descriptor(
 def _anonymous(kind: str, info: Mapping[str, list[str]]) -> str:
     """What /proc says of an epoll, eventfd, timerfd and the like."""
     if kind == "eventpoll":
-        watched = [each.split()[0] for each in info.get("tfd", ())]
+        watched = sorted((each.split()[0] for each in info.get("tfd", ())), key=int)
         return f"watches {len(watched)} descriptors{_some(watched)}" if watched else "watches nothing"
     if kind == "inotify":
         count = len(info.get("inotify", ()))
