@@ -121,6 +121,7 @@ def _columns(character: str) -> int:
 
 def _window(line: str, at: int) -> tuple[int, int]:
     """The part of a line that is shown: from where to where, ``at`` in it."""
+    at = min(at, len(line))  # the end of a script may come after a carriage return, which ends its line
 
     def columns(index: int) -> int:
         return _TAB_COLUMNS if line[index] == "\t" else _columns(line[index])
