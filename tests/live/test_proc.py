@@ -126,6 +126,14 @@ def test_the_other_ends_of_pipes_and_sockets_are_found(opened: tuple[int, dict[s
     assert (os.getpid(), Path("/proc/self/comm").read_text().strip()) in [(end.pid, end.name) for end in ends[0]]
 
 
+@pytest.mark.parametrize("command", ["proc", "stacks"])
+def test_processes_are_named_in_any_way(opened: tuple[int, dict[str, Any]], command: str) -> None:
+    pid, _ = opened
+    for words in ([f"{pid}"], ["-p", f"{pid}"], ["-p", f"{pid}", "-p", f"{pid}"]):
+        done = subprocess.run([sys.executable, "-m", "insitu", command, *words], capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout.count(f"({pid})") == 1
+
+
 def test_memory_is_what_the_kernel_adds_up(opened: tuple[int, dict[str, Any]]) -> None:
     pid, _ = opened
     rollup = dict(

@@ -45,6 +45,7 @@ __all__ = [
     "pids_named",
     "pixels",
     "positive",
+    "process_options",
     "quiet_option",
     "recording_target_options",
     "require_stacks",
@@ -331,6 +332,13 @@ def chosen_run(given: str | None, names: Sequence[str] = DEFAULT_RUNS) -> str:
     name = max(found)[1]
     messages.note(f"opening {name}")
     return name
+
+
+def process_options(parser: argparse.ArgumentParser) -> None:
+    """Which running processes to look at, for pids_asked_for(): ``args.pids``, ``args.pid`` and ``args.comm``."""
+    parser.add_argument("pids", nargs="*", type=pid_list, metavar="PID", help="processes")
+    parser.add_argument("-p", "--pid", type=pid_list, action=Gather, metavar="PID[,PID]", help="the same")
+    parser.add_argument("-n", "--comm", metavar="NAME", help="the processes of this name")
 
 
 def pids_asked_for(args: argparse.Namespace, words: "Iterable[tuple[int, ...]]" = ()) -> tuple[int, ...]:

@@ -25,8 +25,8 @@ from insitu.commands._options import (
     duration_option,
     json_option,
     limit_option,
-    pid_list,
     pids_asked_for,
+    process_options,
     quiet_option,
 )
 from insitu.errors import InsituError
@@ -48,9 +48,7 @@ PROPERTIES = Properties(
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pids", nargs="*", type=pid_list, metavar="PID", help="processes")
-    parser.add_argument("-p", "--pid", type=pid_list, action="append", metavar="PID[,PID]", help="the same")
-    parser.add_argument("-n", "--comm", metavar="NAME", help="the processes of this name")
+    process_options(parser)
     parser.add_argument("-l", "--list", action="store_true", help="list each descriptor")
     parser.add_argument("--watch", action="store_true", help="show each --interval what of descriptors grows")
     parser.add_argument("--interval", type=duration, default=1.0, metavar="SECONDS", help="of --watch (default 1)")

@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from insitu.commands import Properties
-from insitu.commands._options import count, json_option, output_option, pid_list, pids_asked_for, quiet_option
+from insitu.commands._options import count, json_option, output_option, pids_asked_for, process_options, quiet_option
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ PROPERTIES = Properties(
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pids", nargs="*", type=pid_list, metavar="PID", help="processes")
-    parser.add_argument("-p", "--pid", type=pid_list, action="append", metavar="PID[,PID]", help="the same")
-    parser.add_argument("-n", "--comm", metavar="NAME", help="the processes of this name")
+    process_options(parser)
     parser.add_argument("--kernel", action="store_true", help="the kernel's functions too, which needs root")
     parser.add_argument("--deadlock", action="store_true", help="only threads that wait for others; 1 for a deadlock")
     parser.add_argument("--each", action="store_true", help="each thread by itself, also those with equal stacks")
