@@ -45,7 +45,7 @@ class TraceStacks:
         return CodedTexts(inverse, names)
 
     def offsets(self, address: NDArray[Any]) -> I64:
-        """How far behind the start of its function each address of code is, in bytes."""
+        """The offset of each code address from the start of its function, in bytes."""
         found, inverse = distinct(address.astype(np.uint64))
         symbols = [self._addresses.symbols.kernel_symbol(each) for each in found.tolist()]
         return np.array([0 if each is None else each[1] for each in symbols], np.int64)[inverse]

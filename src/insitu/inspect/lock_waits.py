@@ -83,7 +83,7 @@ def _waits_for(
     if command in (_LOCK_PI, _LOCK_PI2):
         owner = number(word)
         return ("mutex", word, owner) if owner in threads else None
-    # Others that wait, such as for a condition, wait for a number that is no lock's: its owner would be no thread.
+    # The futex word of a condition variable is in no mutex: no thread id is where the owner's would be.
     owner = number(word + _OWNER)
     is_lock = not functions or any("lock" in name for name in functions)
     return ("mutex", word, owner) if owner in threads and is_lock and number(word) in (1, 2) else None
