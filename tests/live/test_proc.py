@@ -1,12 +1,14 @@
 """insitu proc, against what the program opened, and what /proc says of it."""
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import pytest
 
 from insitu.inspect.descriptors import Descriptor, descriptors, ends_of
 from insitu.inspect.process_facts import facts_of
+from insitu.inspect.socket_list import sockets_of
+from insitu.kernel.taskstats import TaskStats
 
 _OPENS = """
 import os, select, socket, sys, tempfile
@@ -44,6 +48,7 @@ names = dict(pipe_read=pipe[0], pipe_write=pipe[1], left=pair[0].fileno(), right
 names |= dict(listening=listening.fileno(), client=client.fileno(), server=server.fileno(), epoll=epoll.fileno())
 names |= dict(file=file.fileno(), memory=memory, event=event, itself=itself, netlink=netlink.fileno())
 names |= dict(abstract=abstract.fileno(), ports=[client.getsockname()[1], listening.getsockname()[1]])
+import asyncio
 import json
 print(json.dumps(names), flush=True)
 sys.stdin.read()
@@ -183,3 +188,16 @@ def test_watching_shows_what_grows_and_where_it_is_opened() -> None:
 def test_a_wrong_request_is_one_line(words: Sequence[str], message: str) -> None:
     done = subprocess.run([sys.executable, "-m", "insitu", "proc", *words], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("", f"insitu: {message}\n") and done.returncode in (1, 2)
+
+
+def test_a_caller_may_run_an_event_loop() -> None:
+    """As notebooks do: the library that speaks netlink would run the loop of this thread."""
+
+    async def ask() -> None:
+        left, right = socket.socketpair()
+        with left, right, closing(TaskStats()) as stats:
+            inodes = [os.fstat(end.fileno()).st_ino for end in (left, right)]
+            assert sockets_of(os.getpid())[inodes[0]].peer == inodes[1]
+            assert stats.process(os.getpid()).run_ns > 0
+
+    asyncio.run(ask())

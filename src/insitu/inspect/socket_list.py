@@ -10,6 +10,7 @@ import ipaddress
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 __all__ = ["Socket", "sockets_of"]
@@ -134,9 +135,14 @@ def _unix_peers() -> Mapping[int, int]:
     from pyroute2 import DiagSocket
     from pyroute2.netlink.diag import UDIAG_SHOW_PEER
 
-    found = {}
-    with contextlib.suppress(OSError), DiagSocket() as diag:
-        for each in diag.get_sock_stats(family=1, show=UDIAG_SHOW_PEER):
-            if peer := each.get_attr("UNIX_DIAG_PEER"):
-                found[int(each["udiag_ino"])] = int(peer)
-    return found
+    def ask() -> dict[int, int]:
+        found = {}
+        with contextlib.suppress(OSError), DiagSocket() as diag:
+            for each in diag.get_sock_stats(family=1, show=UDIAG_SHOW_PEER):
+                if peer := each.get_attr("UNIX_DIAG_PEER"):
+                    found[int(each["udiag_ino"])] = int(peer)
+        return found
+
+    # pyroute2 runs the event loop of the thread: the caller's own, such as a notebook's, must not be in its way.
+    with ThreadPoolExecutor(max_workers=1) as other:
+        return other.submit(ask).result()

@@ -11,7 +11,9 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from insitu.errors import InsituError
@@ -131,9 +133,11 @@ class TaskStats:
         self.accounts_all = procfs.sysctl("kernel.task_delayacct") != "0"
         self._new_message = tcmd
         self._error = NetlinkError
-        self._socket = GenericNetlinkSocket()
+        # pyroute2 runs the event loop of its thread: the caller's own, such as a notebook's, must not be in its way.
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._socket = self._thread.submit(GenericNetlinkSocket).result()
         try:
-            self._socket.bind("TASKSTATS", Reply)
+            self._thread.submit(self._socket.bind, "TASKSTATS", Reply).result()
         except NetlinkError:
             self.close()
             remedy = "a kernel with CONFIG_TASKSTATS and CONFIG_TASK_DELAY_ACCT"
@@ -162,7 +166,8 @@ class TaskStats:
         message["cmd"], message["version"] = _GET, 1
         message["attrs"].append([f"TASKSTATS_CMD_ATTR_{what.upper()}", number])
         try:
-            replies: Any = self._socket.nlm_request(message, self._socket.prid, msg_flags=NLM_F_REQUEST)
+            request = partial(self._socket.nlm_request, message, self._socket.prid, msg_flags=NLM_F_REQUEST)
+            replies: Any = self._thread.submit(lambda: list(request())).result()
         except self._error as error:
             raise OSError(error.code, os.strerror(error.code), f"taskstats of process {number}") from None
         return _decoded(replies[0].get_attr(f"of_{what}").get_attr("stats"))
@@ -173,7 +178,9 @@ class TaskStats:
 
     def close(self) -> None:
         """Close the socket. Idempotent."""
-        self._socket.close()
+        with suppress(RuntimeError):  # it is closed
+            self._thread.submit(self._socket.close).result()
+        self._thread.shutdown()
 
 
 class EndNotices:
