@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["InsituError", "nearest", "with_remedy"]
+__all__ = ["InsituError", "damaged_recording", "nearest", "with_remedy"]
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
@@ -40,3 +40,8 @@ class InsituError(Exception):
 
     def __str__(self) -> str:
         return with_remedy(self.message, self.remedy)
+
+
+def damaged_recording(where: object, what: str) -> InsituError:
+    """What a file of a session, or ``where`` in general, says that no writer of ours wrote."""
+    return InsituError(f"{where}: damaged: {what}", remedy="copy the session whole again, or record anew")

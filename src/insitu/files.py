@@ -46,15 +46,16 @@ def write_whole(target: "str | os.PathLike[str]", data: bytes | Iterable[bytes],
     """Replace ``target`` by a file with ``data`` (or its pieces) and this mode, atomically. Raises OSError."""
     temporary = name_beside(target)
     try:
-        with naming(target), _without_name(os.path.dirname(temporary) or ".") as fd:
-            if fd is None:
-                with open(temporary, "xb") as file:  # noqa: PTH123
-                    _write(file.fileno(), data, mode)
-            else:
-                _write(fd, data, mode)
-                # A directory's descriptor makes it linkat(2), which follows the link.
-                os.link(f"/proc/self/fd/{fd}", temporary, src_dir_fd=fd)
-        os.replace(temporary, target)
+        with naming(target, temporary):
+            with _without_name(os.path.dirname(temporary) or ".") as fd:
+                if fd is None:
+                    with open(temporary, "xb") as file:  # noqa: PTH123
+                        _write(file.fileno(), data, mode)
+                else:
+                    _write(fd, data, mode)
+                    # A directory's descriptor makes it linkat(2), which follows the link.
+                    os.link(f"/proc/self/fd/{fd}", temporary, src_dir_fd=fd)
+            os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -62,13 +63,13 @@ def write_whole(target: "str | os.PathLike[str]", data: bytes | Iterable[bytes],
 
 
 @contextlib.contextmanager
-def naming(path: "str | os.PathLike[str]") -> Iterator[None]:
-    """Give an OSError that names no file, as of write(2), this one."""
+def naming(path: "str | os.PathLike[str]", temporary: "str | os.PathLike[str]" = "") -> Iterator[None]:
+    """Give an OSError that names no file, as of write(2), or the ``temporary`` one, this path."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
-            error.filename = os.fspath(path)
+        if error.filename is None or os.fspath(temporary) in (error.filename, error.filename2):
+            error.filename, error.filename2 = os.fspath(path), None
         raise
 
 

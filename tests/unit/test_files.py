@@ -86,3 +86,14 @@ def test_a_full_disk_leaves_the_old_file(directory: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="No space"):
         write_whole(directory / "it", b"new")
     assert [(each.name, each.read_bytes()) for each in directory.iterdir()] == [("it", b"old")]
+
+
+@pytest.mark.parametrize("target", ["is a directory", "none/it"])
+def test_an_error_names_the_file_that_was_to_be_written(directory: Path, target: str) -> None:
+    (directory / "is a directory").mkdir()
+    with pytest.raises(OSError, match=r"\[Errno ") as failed:
+        write_whole(directory / target, b"new")
+    assert (failed.value.filename, failed.value.filename2) in [
+        (str(directory / target), None),
+        (str(directory / "none"), None),
+    ]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from insitu.errors import InsituError
+from insitu.errors import damaged_recording
 from insitu.kernel.tracefs import EventFormat, Field
 from insitu.session.coded_texts import CodedTexts
 from insitu.session.schema import Column, Table
@@ -85,7 +85,7 @@ def table_of(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
     try:
         return Table(table, f"the kernel's trace event {kind.label}", tuple(columns))
     except ValueError as error:
-        raise InsituError(f"the format of {kind.category}:{kind.name} is damaged: {error}") from None
+        raise damaged_recording(f"the format of {kind.category}:{kind.name}", str(error)) from None
 
 
 def _own_column(name: str, values: Any) -> Column:

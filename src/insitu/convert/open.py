@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from insitu.errors import InsituError
+from insitu.errors import InsituError, damaged_recording
 from insitu.files import temporary_home
 from insitu.kernel import procfs
 from insitu.session.directory import created_whole, is_private, is_session, raw_sources
@@ -163,7 +163,7 @@ def _convert_copy(path: Path, manifest: Manifest, target: Path) -> None:
     if recording:
         notes.append("still being recorded: this is the state when it was opened")
     if not raw_sources(path):
-        raise InsituError(f"{path}: {'no records yet' if recording else 'damaged: no records'}")
+        raise InsituError(f"{path}: no records yet") if recording else damaged_recording(path, "no records")
     with (
         created_whole(target, manifest.changed(notes=notes), procfs) as session,
         SessionWriter.on_disk(session) as writer,

@@ -5,7 +5,7 @@ from insitu.convert.formats.perf_records import EventAttr
 from insitu.convert.perf import convert_samples
 from insitu.convert.raw import RawRecording, Windows
 from insitu.convert.sources import RawSource, raw_bytes
-from insitu.errors import InsituError
+from insitu.errors import damaged_recording
 from insitu.session.writer import SessionWriter
 
 __all__ = ["convert_source", "recording_of"]
@@ -23,7 +23,7 @@ def recording_of(source: RawSource) -> RawRecording:
             for event in source.layout["events"]
         ]
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
-        raise InsituError(f"{source.directory}: layout.json is damaged: no event descriptions") from None
+        raise damaged_recording(source.directory / "layout.json", "no event descriptions") from None
     streams = Windows.all_of([raw_bytes(file) for file in source.files])
     max_stack = source.layout.get("max_stack")
     return RawRecording(

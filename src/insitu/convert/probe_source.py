@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from insitu.convert.addresses import Addresses
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
-from insitu.errors import InsituError
+from insitu.errors import damaged_recording
 from insitu.probe.runtime.capture import EVENTS, MAPS, STACKS
 from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
 from insitu.probe.runtime.event_decode import EventDecoder
@@ -154,7 +154,7 @@ def _table(name: str, columns: Mapping[str, Values], *, events: bool) -> Table:
     try:
         return Table(name, "events of a script" if events else "a map of a script at its end", tuple(described))
     except ValueError as error:
-        raise InsituError(f"layout.json is damaged: {error}") from None
+        raise damaged_recording("layout.json", str(error)) from None
 
 
 def _storage(values: Any) -> str:

@@ -10,7 +10,7 @@ from insitu.convert.formats.perf_stream import WINDOW_BYTES
 from insitu.convert.row_format import CODES, HEADER, NUMPY, VARIABLE
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
-from insitu.errors import InsituError
+from insitu.errors import damaged_recording
 from insitu.session.distinct import offsets_of, ranges
 from insitu.session.schema import Column, Table, described
 from insitu.session.writer import SessionWriter
@@ -28,7 +28,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     try:
         table = described(source.layout.get("table"))
     except ValueError:
-        raise InsituError(f"{source.directory}: layout.json is damaged: no table description") from None
+        raise damaged_recording(source.directory / "layout.json", "no table description") from None
     writer.append(table, {})
     decoder = _Decoder(table, writer, addresses)
     for file in source.files:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu.convert.file_bytes import FileBytes
-from insitu.errors import InsituError
+from insitu.errors import InsituError, damaged_recording
 from insitu.files import make_directory
 from insitu.kernel import procfs
 from insitu.session.directory import open_part, raw_sources
@@ -71,9 +71,11 @@ class RawSource:
         try:
             self.layout: Mapping[str, Any] = json.loads(_text(directory / LAYOUT))
         except (OSError, ValueError, RecursionError):
-            raise InsituError(f"{directory / LAYOUT}: missing or damaged; its records cannot be read") from None
+            raise damaged_recording(
+                directory / LAYOUT, "it is not JSON, or missing, so that no record can be read"
+            ) from None
         if not isinstance(self.layout, dict):
-            raise InsituError(f"{directory / LAYOUT}: damaged; its records cannot be read")
+            raise damaged_recording(directory / LAYOUT, "it is no object of JSON, so that no record can be read")
 
     @property
     def kind(self) -> str:
@@ -145,7 +147,7 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
                 convert(source, writer, addresses)
             except _DAMAGE as error:
                 what = f"{type(error).__name__}: {error}"
-                raise InsituError(f"{source.directory}: its layout or records are damaged ({what})") from None
+                raise damaged_recording(source.directory, what) from None
             for loss in source.losses:
                 numbers = {name: _number(loss.get(name), default) for name, default in (("cpu", -1), ("ts_ns", 0))}
                 writer.lost(str(loss.get("what", source.id)), _number(loss.get("count"), 0), **numbers)

@@ -30,7 +30,7 @@ from insitu.convert.trace_pages import (
 )
 from insitu.convert.trace_stacks import KERNEL_STACK, USER_STACK, TraceStacks
 from insitu.convert.trace_windows import windows
-from insitu.errors import InsituError
+from insitu.errors import InsituError, damaged_recording
 from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.coded_texts import CodedTexts
 from insitu.session.distinct import distinct, first_rows, groups, time_order
@@ -102,12 +102,12 @@ def _refuse_strange(shape: EventFormat) -> None:
     """Raise InsituError for a format in which a field that is computed with is not a plain integer."""
     names = {field.name for field in shape.fields}
     if shape.name in (*ENTRIES, *EXITS) and not {"func", "depth"} <= names:
-        raise InsituError(f"the format of {shape.name} is damaged: no function or depth")
+        raise damaged_recording(f"the format of {shape.name}", "no function or depth")
     computed = (*_INTEGERS, *_INTEGERS_OF.get(shape.name, ()))
     for field in (*shape.common, *shape.fields):
         is_plain = field.count is None and not field.location and field.size in (1, 2, 4, 8)
         if field.name in computed and not is_plain:
-            raise InsituError(f"the format of {shape.name} is damaged: {field.name} is not an integer")
+            raise damaged_recording(f"the format of {shape.name}", f"{field.name} is not an integer")
 
 
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:

@@ -102,7 +102,9 @@ def unflatten(flattened: Path, output: Path) -> None:
             offset, size = piece
             remaining -= _PIECE.size + size
             if offset < 0 or size < 0 or remaining < 0:
-                raise InsituError(f"{flattened} is damaged or truncated at byte {source.tell()}")
+                raise InsituError(
+                    f"{flattened} is damaged or truncated at byte {source.tell()}", remedy="have QEMU write it again"
+                )
             target.seek(offset)
             for start in range(0, size, _CHUNK_BYTES):
                 target.write(source.read(min(_CHUNK_BYTES, size - start)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from insitu import __version__
-from insitu.errors import InsituError
+from insitu.errors import InsituError, damaged_recording
 from insitu.files import write_whole
 from insitu.foreign_files import read_foreign
 
@@ -114,7 +114,7 @@ class Manifest:
         except OSError as error:
             raise InsituError(f"{session / MANIFEST}: {error.strerror}") from None
         except (ValueError, RecursionError):
-            raise InsituError(f"{session}: {MANIFEST} is damaged") from None
+            raise damaged_recording(session / MANIFEST, "it is not JSON, or too large") from None
         return cls.parse(found, str(session))
 
     @classmethod
@@ -123,7 +123,7 @@ class Manifest:
         from insitu.session.migrations import migrated
 
         if not isinstance(found, dict) or not isinstance(found.get("format"), int):
-            raise InsituError(f"{name}: {MANIFEST} is damaged")
+            raise damaged_recording(f"{name}/{MANIFEST}", "no format")
         found = migrated(found, name)
         kept: dict[str, Any] = {}
         for each in fields(cls):
@@ -131,7 +131,7 @@ class Manifest:
             if _fits(value, str(each.type)):
                 kept[each.name] = value
         if not all(_fits(entry.get("rows", 0), "int") for entry in kept.get("tables", {}).values()):
-            raise InsituError(f"{name}: {MANIFEST} is damaged: rows of a table that are no number")
+            raise damaged_recording(f"{name}/{MANIFEST}", "rows of a table that are no number")
         return cls(**kept)
 
     def changed(self, **known: Any) -> Manifest:

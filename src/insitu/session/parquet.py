@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.files import name_beside, new_file
+from insitu.files import name_beside, naming, new_file
 from insitu.session.coded_texts import CodedTexts
 from insitu.session.schema import Table, description, quoted
 from insitu.valid_text import valid_text
@@ -51,15 +51,16 @@ def write_part(
     """
     text = json.dumps(description(table))
     temporary = Path(name_beside(target))
-    os.close(new_file(temporary))  # both libraries write into it as it is
     try:
-        # DuckDB takes objects, as bytes are, one by one; Polars takes longer to start.
-        by_object = any(column.semantic.storage in ("", "blob") for column in table.columns)
-        if by_object or batch_rows(columns) >= _MANY_ROWS:
-            _write_with_polars(temporary, table, columns, text)
-        else:
-            _write_with_duckdb(connection, temporary, table, columns, text)
-        temporary.replace(target)
+        with naming(target, temporary):
+            os.close(new_file(temporary))  # both libraries write into it as it is
+            # DuckDB takes objects, as bytes are, one by one; Polars takes longer to start.
+            by_object = any(column.semantic.storage in ("", "blob") for column in table.columns)
+            if by_object or batch_rows(columns) >= _MANY_ROWS:
+                _write_with_polars(temporary, table, columns, text)
+            else:
+                _write_with_duckdb(connection, temporary, table, columns, text)
+            temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -15,7 +15,7 @@ import numpy as np
 
 import insitu.session.core_tables  # noqa: F401 - registers the shared tables
 from insitu.cache_home import own_cache
-from insitu.errors import InsituError
+from insitu.errors import InsituError, damaged_recording
 from insitu.session.directory import open_part, table_files
 from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY, literal
@@ -250,7 +250,7 @@ class Database:
         if not of_file and type(error) is not duckdb.Error:  # which its parquet reader's own exceptions become
             return None
         where = file or ", ".join(map(str, self.paths))
-        return InsituError(f"{where}: damaged, cannot be read", remedy="copy the session again, or record anew")
+        return damaged_recording(where, "the file cannot be read")
 
     def _message(self, error: Exception) -> str:
         """DuckDB's message, in which files have the names that users know."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.errors import InsituError
+from insitu.errors import InsituError, damaged_recording
 from insitu.session.call_table import has_calls
 from insitu.session.core_tables import EVENT_TYPE, FRAME, LOST, PROCESS, SAMPLE, SPAN, STACK, THREAD, THREAD_NAME
 from insitu.session.distinct import distinct
@@ -406,7 +406,7 @@ def stack_tree(database: Database) -> tuple[I32, I32, list[Frame]]:
     fields = database.fetch(f"select id, {names} from {database.loadable(FRAME.name)} order by id")
     for table, ids in ((STACK.name, stack["id"]), (FRAME.name, fields["id"])):
         if not np.array_equal(ids, np.arange(len(ids))):
-            raise InsituError(f"{database.paths[0]}: damaged: the ids of table {table} are not 0 to {len(ids) - 1}")
+            raise damaged_recording(database.paths[0], f"the ids of table {table} are not 0 to {len(ids) - 1}")
     frames = [*map(Frame._make, zip(*(fields[name].tolist() for name in Frame._fields), strict=True))]
     parent, frame = stack["parent"].astype(np.int32), stack["frame"].astype(np.int32)
     if not len(parent):

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.errors import InsituError
+from insitu.errors import InsituError, damaged_recording
 from insitu.session.manifest import Manifest
 from insitu.symbols.frame import Frame
 
@@ -275,7 +275,7 @@ def check_ids(stacks: WeightedStacks, name: str) -> None:
         and (not len(stacks) or (stacks.thread.min() >= 0 and stacks.thread.max() < len(stacks.threads)))
     )
     if not inside:
-        raise InsituError(f"{name}: damaged: stacks refer to missing frames or stacks")
+        raise damaged_recording(name, "stacks refer to missing frames or stacks")
 
 
 def chosen(stacks: WeightedStacks, want: Selection) -> WeightedStacks:

@@ -161,7 +161,7 @@ def open_trace_dat(path: Path) -> TraceDat:
 def _page_bytes(size: int, path: Path) -> int:
     least, most = _PAGE_BYTES
     if not least <= size <= most or size & (size - 1):
-        raise InsituError(f"{path}: damaged: pages of {size} bytes")
+        raise InsituError(f"{path}: damaged trace.dat: pages of {size} bytes", remedy="record again")
     return size
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from insitu.convert.event_schema import HEAD, field_of
 from insitu.convert.trace_events import recorded_formats
-from insitu.errors import InsituError
+from insitu.errors import InsituError, damaged_recording
 from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def threads(session: "Session") -> Threads:
     process, thread = session["process"].sort("upid"), session["thread"].sort("utid")
     for ids in (process["upid"], thread["utid"]):
         if not len(ids) or int(_ints(ids).max()) >= len(ids):
-            raise InsituError(f"{session.path}: damaged: ids of processes or threads have gaps")
+            raise damaged_recording(session.path, "ids of processes or threads have gaps")
     process_pid = _ints(process["pid"])
     upid = within(_ints(thread["upid"]), len(process))
     names = _texts(thread["name"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from insitu.errors import InsituError
+from insitu.errors import InsituError, damaged_recording
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.runtime.event_columns import Rows, fixed_column, joined, variable_column
 from insitu.probe.runtime.event_layout import FORMAT, HEAD
@@ -206,4 +206,4 @@ def _joined(parts: list[tuple[I64, dict[str, Column]]]) -> dict[str, Column]:
 
 
 def _damaged(what: str) -> InsituError:
-    return InsituError(f"the layout of the recording is damaged: {what}")
+    return damaged_recording("the layout of the recording", what)

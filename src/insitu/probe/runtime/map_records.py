@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from insitu.errors import InsituError
+from insitu.errors import damaged_recording
 from insitu.kernel.bpf_map import Map
 from insitu.probe.aggregations import CountAndTotal, OneNumber, Ranges, TimeSeries
 from insitu.probe.layout import PER_CPU, Layout, MapLayout
@@ -61,7 +61,7 @@ def decode_maps(
         layouts = {int(number): _map_layout(content) for number, content in layout["maps"].items()}
         cpus = int(layout["cpus"])
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise InsituError("the layout of the recording is damaged: maps") from None
+        raise damaged_recording("the layout of the recording", "maps") from None
     items: dict[int, list[tuple[bytes, bytes]]] = {number: [] for number in layouts}
     offsets, _ = record_offsets(data)
     view = memoryview(data)

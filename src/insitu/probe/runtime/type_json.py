@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from insitu.errors import InsituError
+from insitu.errors import damaged_recording
 from insitu.probe import aggregations, types
 from insitu.probe.types import (
     VOID,
@@ -84,9 +84,9 @@ def type_from_json(data: Any, depth: int = 0) -> Type:
         found = _type(data, depth)
         size = types.stored_size(found)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        raise InsituError("the layout of the recording is damaged: a type that is not known") from None
+        raise damaged_recording("the layout of the recording", "a type that is not known") from None
     if not 0 <= size <= _MOST_BYTES:
-        raise InsituError(f"the layout of the recording is damaged: a value of {size} bytes")
+        raise damaged_recording("the layout of the recording", f"a value of {size} bytes")
     return found
 
 
