@@ -527,7 +527,7 @@ def test_a_number_of_rows_that_is_none_is_damage(tmp_path: Path, rows: object):
     found = json.loads((path / "session.json").read_text())
     found["tables"]["stack"]["rows"] = rows
     (path / "session.json").write_text(json.dumps(found))
-    with pytest.raises(InsituError, match="is damaged: rows of a table"):
+    with pytest.raises(InsituError, match="damaged: rows of a table"):
         load_stacks(path)
 
 
