@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.interpreters import interpreters
 
 import insitu
 from insitu.symbols.elf import Elf
@@ -175,10 +176,9 @@ PYTHON = "def work(n):\n    return sum(i * i for i in range(n))\nfor _ in range(
 
 def python_with_trampolines() -> str:
     """A CPython that can write perf maps (3.12 and newer)."""
-    for name in ("python3.14", "python3.13", "python3.12", "python3"):
-        found = shutil.which(name)
-        words = [str(found), "-c", "import sys; sys.activate_stack_trampoline('perf')"]
-        if found and not subprocess.run(words, capture_output=True).returncode:
+    for found in interpreters((3, 12)):
+        words = [found, "-c", "import sys; sys.activate_stack_trampoline('perf')"]
+        if not subprocess.run(words, capture_output=True).returncode:
             return found
     pytest.skip("no CPython with perf trampolines (3.12 or newer) is installed")
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from tests.interpreters import interpreters
 
 from insitu.convert.formats.perf_data import read_perf_data
 from insitu.convert.formats.perf_records import SampleDecoder
@@ -373,3 +374,41 @@ def share_from_entry_point(samples: list[Sample]) -> float:
         distances.append(vaddr - entry_points[module])
     assert len(distances) > 100
     return sum(0 <= distance < 64 for distance in distances) / len(distances)
+
+
+_NESTED = """
+import time
+def inner(end):
+    while time.process_time() < end:
+        sum(i * i for i in range(300))
+def middle(end):
+    return sorted([inner(end)], key=str)
+def outer(end):
+    return [*map(lambda e: middle(e), [end])]
+outer(time.process_time() + 1)
+"""
+
+
+@pytest.mark.parametrize("version", [(3, 12), (3, 13)], ids=["3.12", "3.13"])
+def test_stacks_of_cpython_with_perf_trampolines_are_whole(version: tuple[int, int], tmp_path: Path) -> None:
+    """Through C between them, in a build without frame pointers: from main() to what runs."""
+    found = next((each for each in interpreters(version) if f"python{version[0]}.{version[1]}" in each), None)
+    if found is None:
+        pytest.skip(f"CPython {version[0]}.{version[1]} is not installed")
+    (tmp_path / "work.py").write_text(_NESTED)
+    run = tmp_path / "run.insitu"
+    insitu = [sys.executable, "-m", "insitu"]
+    words = ["profile", "--stacks", "dwarf", "-F", "499", "-o", run, "--", found, "-X", "perf", tmp_path / "work.py"]
+    subprocess.run([*insitu, *words], check=True, capture_output=True)
+    folded = subprocess.run([*insitu, "report", "--folded", run], check=True, capture_output=True, text=True).stdout
+    names = ["<module>", "outer", "outer.<locals>.<lambda>", "middle", "inner"]
+    called = [f"py::{name}:{tmp_path}/work.py" for name in names]
+    inside = 0
+    for line in folded.splitlines():
+        stack, _, count = line.rpartition(" ")
+        frames = stack.split(";")
+        if called[-1] in frames:
+            assert [frame for frame in frames if frame in called] == called
+            assert "Py_RunMain" in frames[: frames.index(called[0])]
+            inside += int(count)
+    assert inside > 400  # of 499 a second of CPU time, of which it is nearly all
