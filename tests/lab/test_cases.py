@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.lab.conftest import Guests
+from tests.lab.kernels import LONG_TESTS
 
 _PAGES = Path(__file__).parents[2] / "docs/cases"
 _RUN = Path(__file__).parent / "tools/run_traces.py"
@@ -37,7 +38,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module", params=["6.1", "6.12"])
+@pytest.fixture(scope="module", params=LONG_TESTS)
 def outputs(request: pytest.FixtureRequest, guests: Guests, files: Path) -> dict[str, str]:
     """What each trace printed in a shared guest."""
     guest = guests.running(request.param)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.lab.conftest import Guests
+from tests.lab.kernels import LONG_TESTS
 
 import insitu
 
@@ -46,7 +47,7 @@ with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
 """
 
 
-@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+@pytest.mark.parametrize("kernel", LONG_TESTS)
 def test_wall_time_is_accounted_under_older_kernels(guests: Guests, kernel: str, tmp_path: Path) -> None:
     (tmp_path / "waits.c").write_text(_PROGRAM)
     subprocess.run(["gcc", "-static", "-o", tmp_path / "waits", tmp_path / "waits.c"], check=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars
 import pytest
+from tests.lab.kernels import LONG_TESTS
 from tests.live.capturing import decoded, decoded_maps
 
 from insitu.lab import Guest
@@ -69,7 +70,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module", params=["6.1", "6.12"])
+@pytest.fixture(scope="module", params=LONG_TESTS)
 def guest(request: pytest.FixtureRequest, shared: Path) -> Iterator[Guest]:
     with boot(kernel=request.param, memory="1G", rw=(shared,)) as guest:
         yield guest
