@@ -28,6 +28,7 @@ __all__ = [
     "Gather",
     "addresses_option",
     "chosen_run",
+    "command_words",
     "count",
     "duration",
     "duration_option",
@@ -228,6 +229,11 @@ def recording_target_options(
     group.add_argument("-p", "--pid", type=pid_list, action=Gather, metavar=metavar, help=pids)
     group.add_argument("-n", "--comm", metavar="NAME", help=f"{verb} the {what} of this name")
     group.add_argument("-a", "--all", action="store_true", help=whole_system or f"{verb} the whole machine")
+
+
+def command_words(args: argparse.Namespace) -> list[str]:
+    """The words of ``args.command``, without the "--" before them, which argparse.REMAINDER keeps."""
+    return list(args.command[1:] if args.command[:1] == ["--"] else args.command)
 
 
 def run_argument(parser: argparse.ArgumentParser, help: str = "session, perf.data or folded stacks") -> None:

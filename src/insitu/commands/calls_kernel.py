@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from insitu import messages
-from insitu.commands._options import json_option, limit_option, pids_asked_for, size
+from insitu.commands._options import command_words, json_option, limit_option, pids_asked_for, size
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run_kernel(args: argparse.Namespace) -> int:
     from insitu.record.run import Request
     from insitu.symbols import kallsyms
 
-    command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    command = tuple(command_words(args))
     request = Request(command, pids_asked_for(args), args.all, args.duration)
     request.check()
     if not kallsyms.are_shown():

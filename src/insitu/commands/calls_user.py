@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu import messages
-from insitu.commands._options import pids_asked_for
+from insitu.commands._options import command_words, pids_asked_for
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def run_user(args: argparse.Namespace) -> int:
     for option, given in (("-g", args.graph), ("-a", args.all), ("--stack", args.stack)):
         if given:
             raise InsituError(f"{option} is for kernel functions, not for --user", status=2)
-    words = list(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    words = command_words(args)
     command = [args.user, *words] if args.user else words
     pids = pids_asked_for(args)
     if pids and args.user and not words:

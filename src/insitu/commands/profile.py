@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from insitu import messages
 from insitu.commands import Properties
 from insitu.commands._options import (
+    command_words,
     duration_option,
     frequency,
     output_option,
@@ -143,7 +144,7 @@ def _request(args: argparse.Namespace) -> "Request":
     from insitu.errors import InsituError
     from insitu.record.run import Request
 
-    command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    command = tuple(command_words(args))
     pids = pids_asked_for(args)
     if not (command or pids or args.all):
         raise InsituError("nothing to profile", remedy="give a command after --, -p PID, or -a", status=2)

@@ -8,6 +8,7 @@ import shlex
 from typing import Final
 
 from insitu import messages
+from insitu.commands._options import command_words
 from insitu.commands.stat_events import counting_options
 from insitu.commands.stat_run import destination, print_notes
 from insitu.errors import InsituError
@@ -71,7 +72,7 @@ def compare(args: argparse.Namespace) -> int:
 
 def _commands(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The words of both commands. Raises InsituError (status 2) unless there are two."""
-    words = args.command[1:] if args.command[:1] == ["--"] else args.command
+    words = command_words(args)
     if args.compare:
         try:
             first, second = shlex.split(args.compare), words

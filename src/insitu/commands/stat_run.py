@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from insitu import messages
-from insitu.commands._options import pids_named
+from insitu.commands._options import command_words, pids_named
 from insitu.commands._text_destination import TextDestination, standard_error, text_destination
 from insitu.commands.stat_events import counting_options
 from insitu.commands.stat_report import Report
@@ -109,7 +109,7 @@ def _session(args: argparse.Namespace, request: Request, options: CountingOption
 
 
 def _request(args: argparse.Namespace) -> Request:
-    command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    command = tuple(command_words(args))
     pids = args.pid or ()
     if args.comm is not None:
         pids = tuple(dict.fromkeys((*pids, *pids_named(args.comm))))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from insitu import messages, terminal_text
-from insitu.commands._options import pids_named
+from insitu.commands._options import command_words, pids_named
 from insitu.commands._output import ended
 from insitu.commands._text_destination import TextDestination, standard_error, text_destination
 from insitu.commands.syscalls_engine import backend, engine, records
@@ -55,7 +55,7 @@ def run_syscalls(args: argparse.Namespace) -> int:
         for name, field in FIELDS.items():
             print(f"{name:<16} {field.type:<9} {field.help}")
         return 0
-    command = list(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    command = command_words(args)
     if command and os.path.exists(f"{command[0]}/session.json"):  # noqa: PTH110 - a start without pathlib
         if len(command) > 1:
             message, remedy = "options stand before the session", f"insitu syscalls {command[1]} ... {command[0]}"
