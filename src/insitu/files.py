@@ -13,6 +13,7 @@ the umask.
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 
 __all__ = ["make_directory", "name_beside", "naming", "new_file", "temporary_home", "write_all", "write_whole"]
@@ -43,7 +44,11 @@ def new_file(path: "str | os.PathLike[str]") -> int:
 
 
 def write_whole(target: "str | os.PathLike[str]", data: bytes | Iterable[bytes], mode: int = _FILE) -> None:
-    """Replace ``target`` by a file with ``data`` (or its pieces) and this mode, atomically. Raises OSError."""
+    """Replace ``target`` by a file with ``data`` (or its pieces) and this mode, atomically.
+
+    Raises OSError, of which FileExistsError where a device, a pipe or a socket is there: it is no file to replace.
+    """
+    _refuse_special(target)
     temporary = name_beside(target)
     try:
         with naming(target, temporary):
@@ -60,6 +65,13 @@ def write_whole(target: "str | os.PathLike[str]", data: bytes | Iterable[bytes],
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def _refuse_special(path: "str | os.PathLike[str]") -> None:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        mode = os.lstat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+            raise FileExistsError(errno.EEXIST, "A device, pipe or socket is there", os.fspath(path))
 
 
 @contextlib.contextmanager

@@ -97,3 +97,11 @@ def test_an_error_names_the_file_that_was_to_be_written(directory: Path, target:
         (str(directory / target), None),
         (str(directory / "none"), None),
     ]
+
+
+def test_what_is_no_file_is_not_replaced(directory: Path) -> None:
+    """As `insitu sysctl --save /dev/null` once did with the machine's null device."""
+    os.mkfifo(directory / "it")
+    with pytest.raises(FileExistsError, match="device, pipe or socket"):
+        write_whole(directory / "it", b"new")
+    assert (directory / "it").is_fifo() and [each.name for each in directory.iterdir()] == ["it"]

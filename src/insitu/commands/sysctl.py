@@ -47,12 +47,13 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from insitu.inspect.sysctl import documentation, read_sysctls, values_here
+    from insitu.views.output import write_file
 
     if args.against and not args.changed:
         raise InsituError("--against FILE is for --changed", status=2)
     everything = read_sysctls()
     if args.save:
-        values_here(everything).save(Path(args.save))
+        write_file(Path(args.save), values_here(everything).document())
         return 0
     version, texts = documentation()
     found = _matching(everything, args.pattern, texts)

@@ -42,8 +42,8 @@ def dump_memory(guest: Running, output: Path, kind: str = "elf") -> int:
     ``kind`` is elf (as large as the guest's memory) or kdump (compressed page by page); drgn and crash read both.
     Raises InsituError, and leaves no file, if QEMU cannot write it.
     """
-    if output.is_dir():
-        raise InsituError(f"{output} is a directory", status=2)
+    if output.exists() and not output.is_file():
+        raise InsituError(f"{output} is {'a directory' if output.is_dir() else 'no plain file'}", status=2)
     if not output.parent.is_dir():
         raise InsituError(f"no directory {output.parent}")
     # A link at the output is replaced, not followed.

@@ -61,12 +61,10 @@ class Values(NamedTuple):
     release: str
     values: dict[str, str]
 
-    def save(self, path: Path) -> None:
-        """Write them to a file. Raises OSError."""
-        from insitu.files import write_whole
-
+    def document(self) -> bytes:
+        """What a file of them contains."""
         document = {"format": _FORMAT, "of": self.of, "release": self.release, "values": self.values}
-        write_whole(path, (json.dumps(document, indent=0, sort_keys=True) + "\n").encode())
+        return (json.dumps(document, indent=0, sort_keys=True) + "\n").encode()
 
 
 class Difference(NamedTuple):
