@@ -1,5 +1,6 @@
 """Numbers: what operators and literals give, against a C compiler's."""
 
+import ctypes
 import os
 import subprocess
 from itertools import product
@@ -109,3 +110,23 @@ def test_steps_of_pointers_and_missing_elements_count_too() -> None:
     with insitu.trace(script) as trace:
         trace.wait()
         assert trace.text == "1000 1000 0 1 -1 -2 5 6"
+
+
+@pytest.mark.parametrize("name", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_a_declared_integer_holds_what_fits_whatever_is_assigned(name: str) -> None:
+    kind = getattr(ctypes, f"c_{name}")
+    steps = [70000, -1, 300, 2**40 + 129, 2**31, 127]
+    conversion = "%lu " if name.startswith("u") else "%ld "
+    shown, size, called = (f'printf("{conversion}", {of})' for of in ("$x", "sizeof($x)", "down(256)"))
+    expected, body = [], f"let $x : {name} = 200;"
+    expected.append(kind(200).value)
+    for number in steps:
+        body += f" {shown}; $x = {number}; {shown}; $x++; {shown}; $x -= 1000; {shown}; $x *= 77;"
+        values = [kind(number).value, kind(number + 1).value, kind(kind(number + 1).value - 1000).value]
+        expected += [*values, kind(values[-1] * 77).value]
+    body += f" {shown}; {size}; {called};"
+    script = f"fn down($n : {name}) : {name} {{ $n = $n - 1; return $n; }} begin {{ {body} exit(); }}"
+    expected += [ctypes.sizeof(kind), kind(kind(256).value - 1).value]
+    with insitu.trace(script) as trace:
+        trace.wait()
+        assert [int(line) for line in trace.text.split()] == expected

@@ -219,9 +219,9 @@ def step(low: Lowering, node: ast.Step, *, used: bool = True) -> str:
     if isinstance(node.target, ast.MapAccess):
         return maps.step(low, node.target, delta, postfix=node.postfix, used=used)
     assert isinstance(node.target, ast.Variable)
-    pointer, _ = low.variable(node.target)
+    pointer, held = low.variable(node.target)
     before = low.emit.load(pointer)
-    after = low.emit.op("add", before, str(delta))
+    after = narrowed(low, low.emit.op("add", before, str(delta)), held)
     low.emit.store(after, pointer)
     return before if node.postfix else after
 

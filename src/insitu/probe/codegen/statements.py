@@ -8,6 +8,7 @@ from insitu.probe import ast
 from insitu.probe.aggregations import Aggregation
 from insitu.probe.codegen import maps
 from insitu.probe.codegen.aggregations import update
+from insitu.probe.codegen.integers import narrowed
 from insitu.probe.codegen.lowering import Local, Lowered, Lowering, Place, PlaceOf, Value
 from insitu.probe.codegen.memory import tuple_element
 from insitu.probe.passes.scopes import plain_name
@@ -57,7 +58,7 @@ def _reads(node: ast.Expression, name: str) -> bool:
 def _assign_variable(low: Lowering, target: ast.Variable, value: ast.Expression) -> None:
     pointer, held = low.variable(target)
     if is_scalar(held):
-        low.emit.store(low.value(value), pointer)
+        low.emit.store(narrowed(low, low.value(value), held), pointer)
     else:
         low.store(value, pointer, held)
 

@@ -31,6 +31,7 @@ from insitu.probe.types import (
     UNKNOWN,
     VOID,
     Array,
+    Integer,
     NamedNumber,
     Pointer,
     Record,
@@ -119,6 +120,7 @@ class Checker:
         self._clause: Clause
         self.strict = False
         self._variables: dict[int, dict[str, Type]] = {}
+        self._declared: dict[tuple[int, str], Integer] = {}  # by clause and variable
         self.changes = 0  # of the types of maps, keys and variables, to see whether a walk made any
         self.loop_depth = 0
         self.elements: list[str] = []  # variables that are elements of maps, of the blocks around the current node
@@ -342,11 +344,22 @@ class Checker:
         return result
 
     def bind(self, variable: ast.Variable, value: Type, node: ast.Node) -> None:
-        """A variable gets a value of this type. It is as wide as the widest: bswap() of a port is a port."""
+        """A variable gets a value of this type. It is as wide as the widest: bswap() of a port is a port.
+
+        One that is declared an integer stays that, and holds what of a value fits, as in C.
+        """
         self.copied(value, node)
+        if isinstance(value, Integer):
+            value = self._declared.get((id(self.clause), variable.name), value)
         old = self.variables.get(variable.name, UNKNOWN)
         variable.type = self.variables[variable.name] = self.unified(old, value, node, plain_name(variable.name))
         self.changes += variable.type != old
+
+    def declare(self, variable: ast.Variable, kind: Type, node: ast.Node) -> None:
+        """A variable is declared to be of a type."""
+        if isinstance(kind, Integer):
+            self._declared[id(self.clause), variable.name] = kind
+        self.bind(variable, kind, node)
 
     def set_value(self, entry: MapType, value: Type) -> None:
         """A map holds values of this type."""

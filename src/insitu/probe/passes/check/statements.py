@@ -109,7 +109,7 @@ def _let(checker: Checker, node: ast.Let) -> None:
         node.value = ast.Cast(node.value.span, node.declared, node.value)
     value = checker.infer(node.value) if node.value is not None else declared
     if not isinstance(declared, Unknown):
-        checker.bind(node.variable, declared, node.variable)
+        checker.declare(node.variable, declared, node.variable)
     if not isinstance(value, Unknown) or node.value is not None:
         checker.bind(node.variable, value, node.value or node.variable)
 

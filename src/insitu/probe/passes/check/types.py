@@ -154,7 +154,7 @@ def _function_call(checker: Checker, node: ast.FunctionCall) -> Type:
         if isinstance(declared, Integer) and not isinstance(argument, ast.Cast):
             node.arguments[index] = ast.Cast(argument.span, parameter.declared, argument)
             checker.infer(node.arguments[index])
-        checker.bind(parameter.variable, declared, argument)
+        checker.declare(parameter.variable, declared, argument)
         if isinstance(declared, String):
             checker.bind(parameter.variable, given, argument)
     return _function_body(checker, node)
@@ -164,14 +164,14 @@ def check_uncalled(checker: Checker, node: ast.FunctionCall) -> None:
     """Type the body of a function that nothing calls."""
     for parameter in node.parameters:
         declared = checker.structures.resolve(parameter.declared, Space.ANY)
-        checker.bind(parameter.variable, declared, parameter.variable)
+        checker.declare(parameter.variable, declared, parameter.variable)
     _function_body(checker, node)
 
 
 def _function_body(checker: Checker, node: ast.FunctionCall) -> Type:
     declared = checker.structures.resolve(node.declared, Space.ANY)
     if declared != VOID:
-        checker.bind(node.result, declared, node)
+        checker.declare(node.result, declared, node)
     outer_depth, checker.loop_depth = checker.loop_depth, 0
     checker.statement(node.body)
     checker.loop_depth = outer_depth
