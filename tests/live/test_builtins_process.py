@@ -204,6 +204,8 @@ def test_options_of_a_script_follow_two_dashes() -> None:
     )
     assert list(insitu.trace(script, parameters=["--n=7"]).events()) == [(7, "hello", False, True)]
     assert "the script has no option --m" in run_trace("-e", script, "--", "--m=1", status=2).stderr
+    wrong = run_trace("--verbse", "-e", "begin { exit(); }", status=2).stderr
+    assert wrong == "insitu: the script has no option --verbse; did you mean '--verbose'? (it has none)\n"
     assert "--n needs a number" in run_trace("-e", script, "--", "--n=x", status=1).stderr
     assert "--on must be true or false" in run_trace("-e", script, "--", "--on=no", status=1).stderr
 

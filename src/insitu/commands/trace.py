@@ -40,6 +40,8 @@ PROPERTIES = Properties(
     foreign_options=True,
     peer_options={
         "-B": "output is written as it comes",
+        "--usdt-file-activation": "not needed",
+        "--info": "insitu doctor says what this kernel has",
     },
 )
 

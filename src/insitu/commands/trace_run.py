@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from insitu import messages
 from insitu.commands._text_destination import text_destination
-from insitu.commands.trace import traced_process
-from insitu.errors import InsituError
+from insitu.commands.trace import PROPERTIES, arguments, traced_process
+from insitu.errors import InsituError, nearest
 from insitu.probe.compile import Compiled, compile_script
-from insitu.probe.options import Options
+from insitu.probe.options import Options, UnknownOptionError
 from insitu.probe.output.stream import JsonOutput, Output, TerminalJsonOutput, TextOutput
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Context
@@ -72,12 +72,23 @@ def run_script(args: argparse.Namespace) -> int:
         return dump(args.dump, source, options, context)
     try:
         return _run(args, source, options, context, command)
+    except UnknownOptionError as error:
+        raise UnknownOptionError(error.name, error.known, _meant(error.name)) from None
     except ScriptError as error:
         if args.verbose and error.log:
             messages.block(error.log, prefix="")
         raise
     finally:
         context.close()
+
+
+def _meant(name: str) -> str:
+    """Which of our own options may have been meant by one that no script has, or what replaces bpftrace's."""
+    parser = argparse.ArgumentParser(add_help=False)
+    arguments(parser)
+    own = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    peer = PROPERTIES.peer_options.get(f"--{name}", "")
+    return f"; {peer}" if peer else nearest(f"--{name}", own)
 
 
 def _expression(text: str | None) -> str:

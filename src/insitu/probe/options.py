@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from insitu.errors import InsituError, nearest
 
-__all__ = ["Options"]
+__all__ = ["Options", "UnknownOptionError"]
 
 _NUMBERS = {
     "max_strlen": (1, 64 << 10),
@@ -48,6 +48,16 @@ _WITHOUT_MEANING = (
 _OLD_MAX_STRLEN = 256
 _OLDER_NAMES = {"strlen": "max_strlen", "map_keys_max": "max_map_keys", "cat_bytes_max": "max_cat_bytes"}
 _TRUE, _FALSE = ("1", "true"), ("0", "false")
+
+
+class UnknownOptionError(InsituError):
+    """An option that a script does not have. ``hint`` says what may have been meant instead."""
+
+    def __init__(self, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = ", ".join(f"--{each}" for each in sorted(known)) or "none"
+        hint = nearest(f"--{name}", [f"--{each}" for each in known]) or hint
+        super().__init__(f"the script has no option --{name}{hint}", remedy=f"it has {names}", status=2)
+        self.name, self.known = name, known
 
 
 class Options(Struct):
@@ -106,13 +116,10 @@ class Options(Struct):
         return {name: found[name] for name in sorted(found)}
 
     def check_named(self, known: Iterable[str]) -> None:
-        """:raises InsituError: when an option was given that the script does not ask for."""
+        """:raises UnknownOptionError: when an option was given that the script does not ask for."""
         for name in self.named:
             if name not in known:
-                names = ", ".join(f"--{each}" for each in sorted(known)) or "none"
-                raise InsituError(
-                    f"the script has no option --{name}{nearest(name, known)}", remedy=f"it has {names}", status=2
-                )
+                raise UnknownOptionError(name, known)
 
     def apply_environment(self, environment: Mapping[str, str] | None = None) -> None:
         """Take over BPFTRACE_MAX_STRLEN and the like (older names included); they win over a script's config."""
