@@ -605,3 +605,46 @@ def test_maps_of_structs_with_an_empty_member_can_be_recorded(tmp_path: Path) ->
     run_trace("-e", script, "-o", str(tmp_path / "it.insitu"))
     with insitu.open(tmp_path / "it.insitu") as session:
         assert session.sql("select key, value.b as b from map.x").rows() == [(1, None)]
+
+
+_CXX = r"""
+#include <cstdio>
+#include <string>
+struct P { int a; long b; };
+struct Holder { P &ref; int x; int P::*member; };
+class T {
+public:
+    long v;
+    __attribute__((noinline)) long add(const std::string &k, long n, P &r, P &&m, Holder *h, int P::*p, int after)
+    {
+        std::printf("%#lx %#lx %ld %#lx %#lx %#lx %d\n", (long)this, (long)&k, n, (long)&r, (long)&m, (long)h, h->x);
+        return v + r.b + r.*p + after;
+    }
+};
+int main() { T t{5}; P p{7, 8}; Holder h{p, 3, &P::a}; return t.add("hello", 40, p, P{1, 2}, &h, &P::a, 9) != 29; }
+"""
+
+
+def test_references_of_cxx_are_pointers_and_end_no_list_of_arguments(tmp_path: Path) -> None:
+    """Types that C does not have: what comes after a pointer to a member, whose size is not known, is left out."""
+    (tmp_path / "p.cpp").write_text(_CXX)
+    program = tmp_path / "p"
+    subprocess.run(["g++", "-g", "-O1", "-o", program, tmp_path / "p.cpp"], check=True)
+    names = [("this", "p"), ("k", "p"), ("n", "d"), ("r", "p"), ("m", "p"), ("h", "p")]
+    form = " ".join("0x%lx" if kind == "p" else "%ld" for _, kind in names)
+    values = ", ".join(f"(uint64)args.{name}" for name, _ in names)
+    seen = f'printf("seen {form} %d %d\\n", {values}, args.h.x, ((struct P *)args.r).b)'
+    lines = run_trace("-q", "-e", f"uprobe:{program}:*add* {{ {seen}; }}", "--", str(program)).stdout.split("\n")
+    (said,) = (line for line in lines if line.startswith("0x"))
+    assert f"seen {said} 8" in lines
+    listed = run_trace("-lv", f"uprobe:{program}:*add*").stdout.split()
+    assert "after" not in listed and listed[-1] == "h"
+
+
+def test_functions_of_rust_have_arguments_by_either_name(tmp_path: Path) -> None:
+    source = "#[inline(never)] fn count(a: i32, b: u64, text: &str) -> u64 { b + text.len() as u64 - a as u64 % 2 }\n"
+    (tmp_path / "p.rs").write_text(source + 'fn main() { println!("{}", count(-7, 1 << 40, "abc")); }')
+    subprocess.run(["rustc", "-g", "-o", tmp_path / "p", tmp_path / "p.rs"], check=True)
+    for name in ("p::count", "*1p5count*"):
+        script = f'uprobe:{tmp_path}/p:{name} {{ printf("%d %d\\n", args.a, args.b); }}'
+        assert f"-7 {1 << 40}" in run_trace("-q", "-e", script, "--", str(tmp_path / "p")).stdout.split("\n")

@@ -19,6 +19,9 @@ __all__ = ["encoded"]
 # Beyond so many types, structs become declarations: a large C++ program reaches all its types from any.
 _MAX_TYPES = 20_000
 _MAX_ENTRIES = 0xFFFF  # BTF_MAX_VLEN
+# What drgn says of types that C does not have, with the tag of DWARF. References are passed as pointers.
+_UNKNOWN_TYPE = "unknown DWARF type tag "
+_REFERENCES = ("0x10", "0x42")  # DW_TAG_reference_type, DW_TAG_rvalue_reference_type
 _QUALIFIERS = ((1, Kind.CONST), (2, Kind.VOLATILE), (4, Kind.RESTRICT))
 
 
@@ -71,6 +74,27 @@ class _Encoder:
             self._waiting.append((self._ids[key], type_.unqualified(), qualifiers))
         return self._ids[key]
 
+    def _id_of_type(self, holder: drgn.TypeMember | drgn.TypeParameter | drgn.Type) -> int:
+        """The number of the type of a member or parameter, or of what a type refers to.
+
+        A reference is a pointer to anything; another type of C++ that drgn does not know, one of unknown size.
+        """
+        import drgn
+
+        try:
+            return self._id(holder.type)
+        except drgn.BadDataError as error:
+            tag = _unknown_tag(error)
+        return self._other(Kind.PTR if tag in _REFERENCES else Kind.FWD)
+
+    def _other(self, kind: Kind) -> int:
+        """The number of a pointer to anything, or of a type of which nothing is known."""
+        key = (kind, 0)
+        if key not in self._ids:
+            self._ids[key] = len(self._ids) + 1
+            self._types[self._ids[key]] = self._head("", kind, 0, 0)
+        return self._ids[key]
+
     def _string(self, text: str) -> int:
         if text not in self._offsets:
             self._offsets[text] = len(self._strings)
@@ -95,11 +119,11 @@ class _Encoder:
         if type_.kind == kinds.FLOAT:
             return self._head(type_.name, Kind.FLOAT, 0, type_.size)
         if type_.kind == kinds.TYPEDEF:
-            return self._head(type_.name, Kind.TYPEDEF, 0, self._id(type_.type))
+            return self._head(type_.name, Kind.TYPEDEF, 0, self._id_of_type(type_))
         if type_.kind == kinds.POINTER:
-            return self._head("", Kind.PTR, 0, self._id(type_.type))
+            return self._head("", Kind.PTR, 0, self._id_of_type(type_))
         if type_.kind == kinds.ARRAY:
-            element = self._id(type_.type)
+            element = self._id_of_type(type_)
             return self._head("", Kind.ARRAY, 0, 0) + struct.pack("<III", element, element, type_.length or 0)
         if type_.kind == kinds.FUNCTION:
             return self._prototype(type_)
@@ -108,9 +132,11 @@ class _Encoder:
         return self._aggregate(type_)
 
     def _prototype(self, type_: drgn.Type) -> bytes:
-        entries = [(self._string(each.name or ""), self._id(each.type)) for each in type_.parameters[:_MAX_ENTRIES]]
+        entries = [
+            (self._string(each.name or ""), self._id_of_type(each)) for each in type_.parameters[:_MAX_ENTRIES]
+        ]
         entries += [(0, 0)] * type_.is_variadic
-        head = self._head("", Kind.FUNC_PROTO, len(entries), self._id(type_.type))
+        head = self._head("", Kind.FUNC_PROTO, len(entries), self._id_of_type(type_))
         return head + b"".join(struct.pack("<II", *entry) for entry in entries)
 
     def _enum(self, type_: drgn.Type) -> bytes:
@@ -134,15 +160,34 @@ class _Encoder:
         if not type_.is_complete() or len(self._ids) > _MAX_TYPES:
             return self._head(type_.tag or "", Kind.FWD, 0, 0, flag=union)
         members = (type_.members or ())[:_MAX_ENTRIES]
-        flag = any(member.bit_field_size for member in members)
+        flag = any(map(_bit_field_size, members))
         entries = []
         for member in members:
-            offset = member.bit_offset | (member.bit_field_size or 0) << 24 if flag else member.bit_offset
+            offset = member.bit_offset | _bit_field_size(member) << 24 if flag else member.bit_offset
             if offset >> 32:
                 raise ValueError("the offset of a member is too large for BTF")
-            entries.append(struct.pack("<III", self._string(member.name or ""), self._id(member.type), offset))
+            entries.append(struct.pack("<III", self._string(member.name or ""), self._id_of_type(member), offset))
         kind = Kind.UNION if union else Kind.STRUCT
         return self._head(type_.tag or "", kind, len(entries), type_.size, flag) + b"".join(entries)
+
+
+def _bit_field_size(member: drgn.TypeMember) -> int:
+    """Bits of a bit field; 0 for any other member."""
+    import drgn
+
+    try:
+        return member.bit_field_size or 0
+    except drgn.BadDataError as error:
+        _unknown_tag(error)  # a reference is none
+        return 0
+
+
+def _unknown_tag(error: drgn.BadDataError) -> str:
+    """The tag of a type that drgn does not know. Raises any other error again."""
+    _, unknown, tag = str(error).partition(_UNKNOWN_TYPE)
+    if not unknown:
+        raise error
+    return tag
 
 
 def _name(type_: drgn.Type) -> str:

@@ -32,6 +32,7 @@ from insitu.symbols.instructions import begins_instruction
 __all__ = ["PROVIDERS"]
 
 _LONGEST_INSTRUCTION = 16  # bytes, rounded up
+_RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")  # tells functions apart that are one in the source
 _SHELL_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\d)")
 # Libraries that are empty since glibc 2.34 (NEWS of that version): their functions are in libc.
 _IN_LIBC = {"libpthread", "libdl", "libutil", "libanl"}
@@ -151,7 +152,7 @@ class Uprobe:
         """By DWARF, where the binary has it: at the function's entry its parameters, at its return ``retval``."""
         if point.offset:
             return None
-        name = demangle(point.function.encode()).partition("(")[0]
+        name = _RUST_HASH.sub("", demangle(point.function.encode()).partition("(")[0])
         function = context.types_of(place_of(point).path).function(name)
         if function is None:
             return None

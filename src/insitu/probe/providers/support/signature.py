@@ -18,7 +18,7 @@ _ELSEWHERE = frozenset({Kind.FLOAT, Kind.VOID, Kind.STRUCT, Kind.UNION})
 def in_one_register(type_: Type) -> bool:
     """Whether a value of that type is passed in a register for integers, or on the stack in place of one."""
     kind = type_.strip().kind
-    return kind == _PTR or (kind not in _ELSEWHERE and type_.size <= _REGISTER_BYTES)
+    return kind == _PTR or (kind not in _ELSEWHERE and 0 < type_.size <= _REGISTER_BYTES)
 
 
 def entry_arguments(function: Type) -> list[Argument]:
