@@ -279,7 +279,7 @@ def _flushed(action: Callable[[], int]) -> int:
         text = f"{os.fsdecode(where)}: {error.strerror}" if where else str(error.strerror or error)
         messages.error(text, limits.remedy(text))
         return 1
-    except Exception as error:
+    except BaseException as error:
         if not limits.is_out_of_memory(error):
             raise
         said = str(error) if isinstance(error, MemoryError) else ""

@@ -11,14 +11,16 @@ from insitu.errors import InsituError
 __all__ = ["is_out_of_memory", "raise_descriptor_limit", "refuse_little_memory", "remedy"]
 
 # The dynamic loader, threads and DuckDB say only in words that memory is short.
-_NO_MEMORY: Final = r"(?i)cannot allocate|failed to map segment|out of memory|can't (?:start|create) new thread"
+_NO_MEMORY: Final = (
+    r"(?i)cannot allocate|failed to map segment|out of memory|can't (?:start|create) new thread"
+    r"|resource temporarily unavailable|wouldblock"  # of a thread that has no memory for its stack
+)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception means that memory ran out, whatever its type."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, ImportError | RuntimeError) and re.search(_NO_MEMORY, str(error)) is not None
-    )
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out, whatever its type: Polars has one that is no Exception."""
+    may_say = isinstance(error, ImportError | RuntimeError) or type(error).__name__ == "PanicException"
+    return isinstance(error, MemoryError) or (may_say and re.search(_NO_MEMORY, str(error)) is not None)
 
 
 def remedy(text: str) -> str:

@@ -77,6 +77,26 @@ def test_what_system_runs_does_not_keep_a_script_from_ending() -> None:
     assert tracer.returncode == 0
 
 
+def test_cat_waits_for_no_fifo_and_not_for_the_kernels_log(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "file").write_text("whole\n")
+    script = (
+        f'BEGIN {{ cat("{tmp_path}/fifo"); cat("{tmp_path}/file"); cat("/proc/kmsg"); printf("\\nend\\n"); exit(); }}'
+    )
+    lines = run_trace("-e", script).stdout.split("\n")
+    assert lines[0] == "whole" and "end" in lines
+
+
+def test_a_script_that_does_not_end_is_refused_and_one_from_a_pipe_is_read(tmp_path: Path) -> None:
+    endless = run_trace("/dev/zero", status=2).stderr
+    assert endless == "insitu: /dev/zero is larger than 16 MiB: no script\n"
+    os.mkfifo(tmp_path / "fifo")
+    with subprocess.Popen(["sh", "-c", f"echo 'BEGIN {{ print(7); exit(); }}' > {tmp_path}/fifo"]):
+        assert run_trace(str(tmp_path / "fifo")).stdout.split() == ["7"]
+    wrong = run_trace("-e", 'begin { exit(); }\n#include "/proc/kmsg"', status=1).stderr
+    assert "cannot include '/proc/kmsg': not a regular file" in wrong
+
+
 _CHILDREN = """
 import os, insitu
 def children():

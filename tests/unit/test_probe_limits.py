@@ -130,3 +130,11 @@ def test_the_lines_of_a_long_script_are_not_quoted_to_the_verifier(tmp_path: Pat
     script.write_text("BEGIN {\n" + "".join(f"@x = {n};\n" for n in range(lines)) + "}\n")
     program = compile_script(Source(script.read_text(), str(script)), Options(), NoKernel())
     assert (b"@x = 7;" in program.btf) == quoted
+
+
+@pytest.mark.parametrize(
+    "point", ["interval:s:{}", "software:cpu:{}", "uprobe:/bin/true:{}", "uprobe:/bin/true:f+{}"]
+)
+def test_numbers_of_thousands_of_digits_are_none(point: str) -> None:
+    with pytest.raises(ScriptError):
+        checked(point.format("9" * 5000) + " { }")

@@ -151,3 +151,13 @@ def test_the_branch_that_a_comptime_condition_excludes_needs_no_types() -> None:
     assert compiled("BEGIN { let $q; for $i : 0..100 { if comptime (0) { $q = comm; $q++; } } }").programs
     with pytest.raises(ScriptError, match="comptime needs what is known at compile time"):
         checked("BEGIN { if comptime (pid > 1) { @x = 1; } }")
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"), [("probetype", True), ('"a"', True), ('""', False), ("typeinfo(1).full_ty", True)]
+)
+def test_a_text_that_is_known_may_be_a_comptime_condition(text: str, taken: bool) -> None:
+    """True if it is not empty. The branch that is not taken has types that do not fit."""
+    wrong, right = '@x = "text" + 1;', "@x = 1;"
+    then, otherwise = (right, wrong) if taken else (wrong, right)
+    assert compiled(f"BEGIN {{ if comptime ({text}) {{ {then} }} else {{ {otherwise} }} }}").programs

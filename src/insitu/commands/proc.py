@@ -12,11 +12,12 @@ examples:
 
 import argparse
 import contextlib
+import ctypes
 import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from insitu import messages
 from insitu.commands import Properties
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from insitu.views.process import Open
 
 __all__ = ["PROPERTIES", "arguments", "run"]
+
+_PR_SET_PDEATHSIG: Final = 1
+_ENDS_WITHIN_S: Final = 20
 
 PROPERTIES = Properties(
     peer_options={
@@ -141,11 +145,17 @@ def _traced(pid: int) -> "Iterator[_Leaks]":
     """The ready program fdleak runs meanwhile."""
     command = [sys.executable, "-m", "insitu", "trace", "-q", "fdleak", str(pid)]
     # In a process group of its own: Ctrl-C ends the watching, which ends it.
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, process_group=0, preexec_fn=_ends_with_us) as process:
         try:
             yield _Leaks(process)
         finally:
             process.kill()
+
+
+def _ends_with_us() -> None:
+    """In a new process: it ends when the one that started it does, also after a kill -9."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class _Leaks:
@@ -156,12 +166,17 @@ class _Leaks:
 
     def ended(self) -> "Iterator[str]":
         """The stacks that have made descriptors which are still open."""
-        self._process.send_signal(signal.SIGINT)
-        output, errors = self._process.communicate()
+        self._process.terminate()  # SIGINT may be ignored, as by what a shell runs in the background
+        try:
+            output, errors = self._process.communicate(timeout=_ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            output, errors = self._process.communicate()
         _, found, stacks = output.decode(errors="replace").partition("@made[")
         if found:
             yield ""
             yield "Made meanwhile and still open, by stack:"
             yield from f"@made[{stacks}".rstrip().split("\n")
-        elif self._process.returncode not in (0, 128 + signal.SIGINT):
-            messages.warning(f"where they are opened is not known: {errors.decode(errors='replace').strip()}")
+        elif self._process.returncode not in (0, 128 + signal.SIGTERM):
+            why = errors.decode(errors="replace").strip() or "the watch was too short: -d SECONDS"
+            messages.warning(f"where they are opened is not known: {why}")

@@ -153,8 +153,9 @@ def destination(args: argparse.Namespace) -> TextDestination:
     if args.log_fd is not None:
         try:
             stream = os.fdopen(os.dup(args.log_fd), "wb", buffering=0)
-        except OSError as error:
-            raise InsituError(f"--log-fd {args.log_fd}: {error.strerror}", status=2) from None
+        except (OSError, OverflowError) as error:
+            why = error.strerror if isinstance(error, OSError) else "no such descriptor"
+            raise InsituError(f"--log-fd {args.log_fd}: {why}", status=2) from None
         return TextDestination(stream, f"--log-fd {args.log_fd}")
     return text_destination(args.output, append=args.append) if args.output else standard_error()
 

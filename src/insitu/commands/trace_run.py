@@ -124,7 +124,9 @@ def _script(args: argparse.Namespace) -> tuple[Source, list[str], list[str]]:
         raise InsituError("nothing to trace", remedy="give a script, or a program with -e", status=2)
     name, *parameters = words
     if name == "-":
-        return Source(sys.stdin.read()), parameters, command
+        from insitu.probe.bpftrace.scripts import script_text
+
+        return Source(script_text(sys.stdin.buffer, "standard input")), parameters, command
     from insitu.probe.bpftrace.scripts import read_script
 
     return read_script(name), parameters, command

@@ -215,7 +215,7 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
                 entries=entry.entries,
                 may_split=entry.declared is None and name not in whole,
             )
-    module = Module(source.name, source.text.count("\n"))
+    module = Module(source.name, source.text)
     parts: list[int] = []
     for index, clause in enumerate(unit.clauses):
         lowering = ClauseLowering(checker, module, layout, clause, index)

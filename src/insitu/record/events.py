@@ -59,6 +59,8 @@ def choose(
     notes: list[str] = []
     chosen: list[Event] = []
     named = named_events(names) if names else [NamedEvent("cycles", *NAMES["cycles"])]
+    if not named:
+        raise InsituError(f"-e {names} names no event", remedy="-e list lists events", status=2)
     sample_type = _sample_type(stacks, several=len(named) > 1)
     for event in named:
         attr = _attr(event, sample_type, stack_bytes)

@@ -19,6 +19,7 @@ __all__ = ["Loop"]
 
 # How long a command, which gets Ctrl-C too, may take to exit before it is sent SIGTERM.
 _GRACE_S = 1.0
+_LONGEST_WAIT_S = 86400.0  # poll(2) takes no more than 24 days
 # How long a command may take to exit on SIGTERM before it is sent SIGKILL, where nobody asked to stop.
 _KILL_AFTER_S = 5.0
 
@@ -73,7 +74,7 @@ class Loop:
         """Wait for an event, and drain; returns False when the recording is over."""
         if self._over or (self._interrupts is not None and self._interrupts.seen()):
             return False
-        wait_s = min((source.wait_s for source in self._sources), default=1.0)
+        wait_s = min((*(source.wait_s for source in self._sources), _LONGEST_WAIT_S))
         if self._seconds is not None:
             left = self._seconds - self.elapsed_s
             if left <= 0:

@@ -195,8 +195,9 @@ def _os_error(text: str, target: Path) -> OSError | None:
     """The OSError of a failed write(2), of which both libraries keep only the text."""
     code = re.search(r"\(os error (\d+)\)", text)
     number = int(code[1]) if code else errno.ENOSPC if _NO_SPACE.search(text) else 0
-    if not number and text.startswith("IO Error"):
-        number = errno.EFBIG if "File too large" in text else errno.EIO
+    if not number and (text.startswith("IO Error") or "transport error" in text):  # the latter: of a file's end
+        full = os.statvfs(target.parent).f_bavail == 0
+        number = errno.EFBIG if "File too large" in text else errno.ENOSPC if full else errno.EIO
     return OSError(number, os.strerror(number), str(target)) if number else None
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from insitu.foreign_files import read_foreign
 from insitu.probe.source import Source, Span
 
 __all__ = ["directories", "home_of", "read_named"]
@@ -31,6 +32,7 @@ def read_named(path: Path) -> str:
     sticky = directory.st_mode & stat.S_ISVTX and file.st_uid in (0, os.geteuid())
     if file.st_mode & stat.S_IWOTH or (directory.st_mode & stat.S_IWOTH and not sticky):
         raise ValueError("it is writable by others")
-    if file.st_size > _MAX_BYTES:
+    data = read_foreign(path, _MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
         raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
-    return path.read_text(errors="surrogateescape").removeprefix("\ufeff")
+    return data.decode("utf-8", "surrogateescape").replace("\r\n", "\n").removeprefix("\ufeff")

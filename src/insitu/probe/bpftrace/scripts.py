@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import BinaryIO, Final
 
 from msgspec import Struct
 
 from insitu.errors import InsituError
 from insitu.probe.source import Source
 
-__all__ = ["GROUPS", "PROGRAMS", "Program", "built_in", "listed", "read_script"]
+__all__ = ["GROUPS", "PROGRAMS", "Program", "built_in", "listed", "read_script", "script_text"]
+
+_MOST_BYTES: Final = 16 << 20
 
 PROGRAMS = Path(__file__).parents[2] / "programs"
 GROUPS = ("Processes", "CPU", "Locks", "Files", "Block", "Network", "Memory", "Virtual machines", "Runtimes")
@@ -103,7 +106,8 @@ def read_script(name: str) -> Source:
             raise InsituError(f"no script {name!r}{close}", remedy=remedy, status=2)
         path, is_ours = own, True
     try:
-        text = path.read_text(errors="surrogateescape")
+        with path.open("rb") as file:  # a FIFO, too: <(...) of a shell
+            text = script_text(file, name)
         if text.startswith("\x7fELF"):
             ready = PROGRAMS / f"{path.stem}.bt"
             remedy = f"the ready program is {ready}" if ready.exists() else f"a command: -- {name}"
@@ -111,3 +115,11 @@ def read_script(name: str) -> Source:
         return Source(text, name, built_in=is_ours)
     except OSError as error:
         raise InsituError(f"cannot read {name}: {error.strerror}", status=2) from None
+
+
+def script_text(file: BinaryIO, name: str) -> str:
+    """The text of a script. Raises InsituError for one that does not end."""
+    data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise InsituError(f"{name} is larger than {_MOST_BYTES >> 20} MiB: no script", status=2)
+    return data.decode("utf-8", "surrogateescape").replace("\r\n", "\n")

@@ -24,7 +24,7 @@ def _choose(
 ) -> str:
     """Lower both branches of a condition (its i1 is ``truth``, if there already): the i64 that either results in."""
     if is_comptime(condition):  # the other branch has no types
-        return true() if low.constant(condition) else false()
+        return true() if low.known_value(condition) else false()
     emit = low.emit
     yes, no, end = emit.label(), emit.label(), emit.label()
     if not truth:

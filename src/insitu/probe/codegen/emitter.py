@@ -23,22 +23,22 @@ attributes #0 = { nounwind willreturn memory(none) }
 """
 
 
-# LLVM reads the script to quote its lines to the verifier, in time that grows with the square of their number.
+# LLVM quotes the script's lines to the verifier, in time that grows with the square of their number.
 _MOST_QUOTED_LINES = 2_000
 
 
 class Module:
     """A whole LLVM module. ``functions`` are rendered in the order they were made."""
 
-    def __init__(self, file_name: str, lines: int = 0) -> None:
-        """``lines``: how many the script has."""
+    def __init__(self, file_name: str, text: str = "") -> None:
+        """``text``: the script's. Without it LLVM would open a file of that name, be it a FIFO or another one."""
         self.functions: list[Function] = []
         self.lines = 0  # of all functions
-        source = ', source: ""' if lines > _MOST_QUOTED_LINES else ""
+        source = _escaped(text) if text.count("\n") <= _MOST_QUOTED_LINES else ""
         self._metadata: list[str] = [
             "distinct !DICompileUnit(language: DW_LANG_C99, file: !1, producer: "
             '"insitu", isOptimized: true, runtimeVersion: 0, emissionKind: FullDebug)',
-            f'!DIFile(filename: "{_quoted(file_name)}", directory: ""{source})',
+            f'!DIFile(filename: "{_quoted(file_name)}", directory: "", source: "{source}")',
             '!{i32 2, !"Debug Info Version", i32 3}',
             "!DISubroutineType(types: !4)",
             "!{null}",
@@ -279,6 +279,12 @@ class Function:
     def patched(self, constant: Patch) -> str:
         """A constant that the loader fills in."""
         return self.value(f"call i64 @llvm.bpf.pseudo(i64 {int(Marker.PATCH)}, i64 {int(constant)})")
+
+
+def _escaped(text: str) -> str:
+    """A text as a string of LLVM's language."""
+    data = text.encode("utf-8", "surrogateescape")
+    return "".join(chr(c) if 32 <= c < 127 and c not in b'"\\' else f"\\{c:02X}" for c in data)
 
 
 def _quoted(text: str) -> str:

@@ -283,8 +283,7 @@ class Output:
         def handle(pieces: tuple[Any, ...]) -> None:
             path = make(pieces)
             try:
-                with open(path, "rb") as file:  # noqa: PTH123 - /proc files: read at once, no path arithmetic
-                    text = file.read(limit).decode("utf-8", "surrogateescape")
+                text = _first_bytes(path, limit).decode("utf-8", "surrogateescape")
                 self.text("cat", printable_lines(text) if self.formatter.on_terminal else text)
             except OSError as error:
                 self.flush()
@@ -412,3 +411,16 @@ def _json(value: Any) -> str:
     import json
 
     return json.dumps(valid_text(value) if isinstance(value, str) else value, ensure_ascii=False)
+
+
+def _first_bytes(path: str, limit: int) -> bytes:
+    """The first bytes of a file that the observed may have chosen: a FIFO or the kernel's log is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        found = b""
+        with contextlib.suppress(BlockingIOError):
+            while len(found) < limit and (part := os.read(descriptor, limit - len(found))):
+                found += part
+        return found
+    finally:
+        os.close(descriptor)

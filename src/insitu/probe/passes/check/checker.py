@@ -200,7 +200,9 @@ class Checker:
 
         Only the one that is taken, if the condition is ``comptime``; of other constants the other is unreached.
         """
-        value = self.constant(condition)
+        value = self.known_value(condition)
+        if isinstance(value, dict):
+            value = None
         for way in (True, False):
             never = value is not None and bool(value) is not way
             if not folding.is_comptime(condition) or (value is not None and not never):

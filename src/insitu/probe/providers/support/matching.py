@@ -15,7 +15,7 @@ from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec
 __all__ = ["amount", "as_written", "has_wildcard", "missing", "number", "parts", "select"]
 
 
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F_]+|[0-9][0-9_]*([eE][0-9]{1,2})?")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F_]{1,99}|[0-9][0-9_]{0,99}([eE][0-9]{1,2})?")
 _NS_PER = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 
 
