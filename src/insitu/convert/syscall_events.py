@@ -104,7 +104,7 @@ class SyscallEvents:
             self._append(opened, np.full(len(opened.tid), -1, np.int64))
 
     def _pair(self, events: _Half) -> None:
-        """Write the calls of events in the order of time: an entry is ended by its thread's next event, if an exit."""
+        """Write the calls of events in the order of time: what ends an entry is an exit, its thread's next event."""
         order = stable_order(distinct(events.tid)[1])  # by thread, and of one as they were
         tid, number, ts_ns = events.tid[order], events.number[order], events.ts_ns[order]
         entered = events.kind[order] == _ENTER
