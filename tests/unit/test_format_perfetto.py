@@ -1,7 +1,5 @@
 """Perfetto's traces, read back by the schema that Perfetto's developers publish."""
 
-from collections import Counter
-
 import numpy as np
 import pytest
 from hypothesis import given
