@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from insitu.convert import call_spans
 from insitu.convert.call_spans import CallCost, CallJoiner, Calls, join_calls
 from insitu.convert.trace_calls import GraphDecoder
 from insitu.convert.trace_pages import TraceRecords, decode_pages, page_layout
@@ -90,3 +91,43 @@ def test_windows_of_records_give_the_same_calls(kernel) -> None:
     parts.append(joiner.finish(decoder.handlers))
     rows = sorted(row for part in parts for row in rows_of(part, decoder))
     assert rows == sorted(rows_of(whole, decoder))
+
+
+def test_a_call_that_never_returns_is_not_looked_at_again_with_every_window(monkeypatch) -> None:
+    windows, calls = 200, 50
+    rows = np.arange(2 * calls)
+    looked_at = []
+    by_thread = call_spans._by_thread
+    monkeypatch.setattr(
+        call_spans, "_by_thread", lambda records: looked_at.append(len(records.ts_ns)) or by_thread(records)
+    )
+    joiner, none, handlers = CallJoiner(CallCost()), np.zeros(0, np.int64), np.zeros(2, np.bool_)
+    outer = call_spans.CallRecords(
+        np.array([1]),
+        np.array([7], np.int32),
+        *np.zeros((1, 1), np.int32),
+        np.array([False]),
+        np.array([1], np.int32),
+        np.array([0], np.int32),
+        np.array([-1]),
+    )
+    joined = len(joiner.add(outer, none, 9, handlers).ts_ns)
+    for window in range(windows):
+        exits = rows % 2 == 1
+        inner = call_spans.CallRecords(
+            10 + 1000 * window + rows,
+            np.full(len(rows), 7, np.int32),
+            np.zeros(len(rows), np.int32),
+            exits,
+            np.zeros(len(rows), np.int32),
+            np.ones(len(rows), np.int32),
+            np.where(exits, 1, -1),
+        )
+        joined += len(joiner.add(inner, none, 1000 * (window + 1), handlers).ts_ns)
+    last = joiner.finish(handlers)
+    records = 1 + windows * len(rows)
+    assert sum(looked_at) == 2 * records  # with its window, and at the end
+    assert joined == 0
+    assert len(last.ts_ns) == 1 + windows * calls
+    assert (last.parent[1:] == 0).all()
+    assert last.dur_ns[0] == -1

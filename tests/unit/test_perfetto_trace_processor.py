@@ -147,11 +147,34 @@ def test_a_thread_that_was_woken_names_its_waker(events: TraceProcessor):
     assert found == [(ts, tid, wakings[ts, tid]) for ts, tid, _ in found]
 
 
+def test_a_waking_is_a_flow_from_its_waker_to_the_thread_that_waited(events: TraceProcessor):
+    flows = events.query(
+        "select i.ts, i.dur, woken.tid as woken, o.ts as at, waker.tid as waker, o.name as wakes, i.name as waits"
+        " from flow f join slice o on o.id = f.slice_out join slice i on i.id = f.slice_in"
+        " join thread_track ot on ot.id = o.track_id join thread waker on waker.utid = ot.utid"
+        " join thread_track it on it.id = i.track_id join thread woken on woken.utid = it.utid order by i.ts"
+    )
+    # Perfetto makes the same of the scheduler's events itself. Of thread 29 the switch to it was lost.
+    expected = events.query(
+        "select s.ts, s.dur, t.tid, w.tid as waker, t.name from thread_state s join thread t using (utid)"
+        " join thread w on w.utid = s.waker_utid where s.state = 'R' and w.tid > 0 and t.tid != 29"
+        " order by s.ts"
+    )
+    assert len(expected) > 5
+    assert [(ts, dur, woken, waker, wakes) for ts, dur, woken, _, waker, wakes, _ in flows] == [
+        (ts, dur, tid, waker, f"wakes {name}") for ts, dur, tid, waker, name in expected
+    ]
+    wakings = {(line.ts_ns, line.fields["pid"], line.tid) for line in _lines("sched_waking")}
+    assert {(at, woken, waker) for _, _, woken, at, waker, *_ in flows} <= wakings
+    assert {row[-1] for row in flows} == {"runnable"}
+
+
 def test_other_events_are_instants_with_their_fields(events: TraceProcessor):
     found = events.query(
         "select s.ts, tid, s.name, extract_arg(s.arg_set_id, 'debug.filename') as filename,"
         " extract_arg(s.arg_set_id, 'debug.dfd') as dfd, extract_arg(s.arg_set_id, 'debug.flags') as flags"
-        " from slice s join thread_track t on t.id = s.track_id join thread using (utid) order by s.ts"
+        " from slice s join thread_track t on t.id = s.track_id join thread using (utid)"
+        " where s.category != 'wakeup' order by s.ts"
     )
     expected = [
         (line.ts_ns, line.tid, line.event, *(line.fields[name] for name in ("filename", "dfd", "flags")))

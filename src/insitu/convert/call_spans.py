@@ -5,6 +5,7 @@ break nesting only where they are: a call whose entry was lost still has its dur
 another.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -38,6 +39,10 @@ class CallRecords(NamedTuple):
     func: I32
     depth: I32
     dur_ns: I64
+
+
+_NO_32, _NO_64 = np.zeros(0, np.int32), np.zeros(0, np.int64)
+_NO_RECORDS: Final = CallRecords(_NO_64, _NO_32, _NO_32, np.zeros(0, np.bool_), _NO_32, _NO_32, _NO_64)
 
 
 class CallCost(NamedTuple):
@@ -93,46 +98,66 @@ def _join(records: CallRecords, lost_ns: I64, handlers: Bools, cost: CallCost) -
 
 
 class CallJoiner:
-    """Joins records that come one window after another. A call is joined when its outermost caller has returned."""
+    """Joins records that come one window after another. A call is joined when its outermost caller has returned.
+
+    Records that wait for that are kept by thread, and looked at again only then.
+    """
 
     def __init__(self, cost: CallCost) -> None:
         self.cost = cost
-        self._held: CallRecords | None = None
+        self._held: dict[int, list[CallRecords]] = {}
+        self._outermost: dict[int, int] = {}
+        """By thread: the least depth of what is held."""
+        self._late: CallRecords | None = None
         self._lost_ns: I64 = np.zeros(0, np.int64)
 
     def add(self, records: CallRecords, lost_ns: I64, until_ns: int, handlers: Bools) -> Calls:
         """The calls that are complete; all records up to ``until_ns`` are there. See ``join_calls``."""
-        held = records if self._held is None else _joined(self._held, records)
-        held = _by_thread(held)
+        new = records if self._late is None else _joined([self._late, records])
+        late = new.ts_ns > until_ns
+        self._late = _taken(new, late) if late.any() else None
+        new = _by_thread(_taken(new, ~late) if late.any() else new)
         self._lost_ns = np.concatenate([self._lost_ns, lost_ns])
-        over = _returned(held, until_ns)
-        self._held = _taken(held, ~over)
-        return _join(_taken(held, over), self._lost_ns, handlers, self.cost)
+        calls = _join(_joined([_NO_RECORDS, *self._returned(new)]), self._lost_ns, handlers, self.cost)
+        first_ns = min((int(parts[0].ts_ns[0]) for parts in self._held.values()), default=until_ns)
+        self._lost_ns = self._lost_ns[self._lost_ns >= first_ns]
+        return calls
 
-    def finish(self, handlers: Bools) -> Calls | None:
-        """The calls that have not returned, and what they called; None: there was no record."""
-        if self._held is None:
-            return None
-        held, self._held = self._held, None
-        return _join(held, self._lost_ns, handlers, self.cost)
+    def finish(self, handlers: Bools) -> Calls:
+        """The calls that have not returned, and what they called."""
+        parts = [_NO_RECORDS, *(part for held in self._held.values() for part in held)]
+        parts += [self._late] if self._late is not None else []
+        self._held, self._outermost, self._late = {}, {}, None
+        return _join(_by_thread(_joined(parts)), self._lost_ns, handlers, self.cost)
+
+    def _returned(self, new: CallRecords) -> list[CallRecords]:
+        """The records, those of a thread together, up to the last return of its outermost calls; others are held."""
+        if not len(new.ts_ns):
+            return []
+        depth = np.where(new.depth >= 0, new.depth, _MOST_DEPTH)
+        starts = np.flatnonzero(np.append(True, new.thread[1:] != new.thread[:-1]))
+        threads = new.thread[starts].tolist()
+        known = np.array([self._outermost.get(thread, _MOST_DEPTH) for thread in threads])
+        outermost = np.minimum(np.minimum.reduceat(depth, starts), known)
+        returns = new.exits & (depth == outermost[_thread_numbers(new)])
+        after = np.maximum.reduceat(np.where(returns, np.arange(1, len(depth) + 1), 0), starts).tolist()
+        over = []
+        bounds = zip(starts.tolist(), [*starts[1:].tolist(), len(depth)], after, strict=True)
+        for thread, (low, high, returned) in zip(threads, bounds, strict=True):
+            if returned:
+                over += [*self._held.pop(thread, []), _taken(new, slice(low, returned))]
+                self._outermost.pop(thread, None)
+                low = returned
+            if low < high:
+                rest = CallRecords._make(column[low:high].copy() for column in new)
+                self._held.setdefault(thread, []).append(rest)
+                least = int(depth[low:high].min())
+                self._outermost[thread] = min(self._outermost.get(thread, _MOST_DEPTH), least)
+        return over
 
 
-def _joined(first: CallRecords, second: CallRecords) -> CallRecords:
-    pairs: Any = zip(first, second, strict=True)
-    return CallRecords._make(np.concatenate(pair) for pair in pairs)
-
-
-def _returned(records: CallRecords, until_ns: int) -> Bools:
-    """Which records, those of a thread together, are not after the last return of its outermost calls."""
-    rows = np.arange(len(records.ts_ns))
-    if not len(rows):
-        return np.zeros(0, np.bool_)
-    starts = np.flatnonzero(np.append(True, records.thread[1:] != records.thread[:-1]))
-    number = _thread_numbers(records)
-    outermost = np.minimum.reduceat(records.depth, starts)[number]
-    returns = records.exits & (records.depth == outermost) & (records.ts_ns <= until_ns)
-    over: Bools = rows <= np.maximum.reduceat(np.where(returns, rows, -1), starts)[number]
-    return over
+def _joined(parts: Sequence[CallRecords]) -> CallRecords:
+    return CallRecords._make(map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _taken(records: CallRecords, rows: Any) -> CallRecords:

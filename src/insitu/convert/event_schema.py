@@ -79,7 +79,7 @@ def table_of(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
             is_bytes = bool(values) and isinstance(values[0], bytes)
             columns.append(Column(name, "blob" if is_bytes else _semantic(field) or "text", field.declaration))
         else:
-            kind_of = getattr(values.dtype, "kind", "nested")
+            kind_of = values.dtype.kind if values.ndim == 1 else "nested"
             plain = {"u": "unsigned", "i": "integer"}.get(kind_of, "nested")
             columns.append(Column(name, _semantic(field) or plain, field.declaration))
     try:

@@ -37,7 +37,7 @@ def open_session(path: str | Path, options: "ImportOptions | None" = None) -> "S
         if _is_whole(path) or _converted_in_place(path):
             return Session(path)
         return _converted_elsewhere(path)
-    return temporary_session(lambda target: import_file(path, target, options))
+    return temporary_session(lambda target: import_file(path, target, options, lasting=False))
 
 
 def is_like_a_session(path: Path) -> bool:
@@ -88,11 +88,16 @@ def folded_stacks(text: str, name: str) -> "WeightedStacks":
 
 
 def import_file(
-    path: str | Path, output: str | Path, options: "ImportOptions | None" = None, *, name: str = ""
+    path: str | Path,
+    output: str | Path,
+    options: "ImportOptions | None" = None,
+    *,
+    name: str = "",
+    lasting: bool = True,
 ) -> None:
     """Make the session ``output`` from a file of another tool; nothing is left there if that fails.
 
-    ``name`` is shown as what it was made from (default: ``path``).
+    ``name`` is shown as what it was made from (default: ``path``). Not ``lasting``: it is read once.
     Raises InsituError when ``path`` is not such a file, or cannot be read.
     """
     from insitu.convert.formats.registry import ImportOptions
@@ -103,7 +108,7 @@ def import_file(
         raise InsituError(f"{path}: " + ("already a session" if is_session(path) else "is a directory"))
     with (
         created_whole(output, Manifest.imported(procfs, name or str(path)), procfs) as session,
-        SessionWriter.on_disk(session) as writer,
+        SessionWriter.on_disk(session, lasting=lasting) as writer,
     ):
         _importer(path).read(path, writer, options or ImportOptions())
         writer.finish()
@@ -166,7 +171,7 @@ def _convert_copy(path: Path, manifest: Manifest, target: Path) -> None:
         raise InsituError(f"{path}: no records yet") if recording else damaged_recording(path, "no records")
     with (
         created_whole(target, manifest.changed(notes=notes), procfs) as session,
-        SessionWriter.on_disk(session) as writer,
+        SessionWriter.on_disk(session, lasting=False) as writer,
     ):
         convert_sources(path, writer)
         writer.finish()

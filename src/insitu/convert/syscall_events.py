@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.convert.call_halves import Halves, Joined
 from insitu.errors import InsituError
+from insitu.session.coded_texts import CodedTexts
 from insitu.session.core_tables import SPAN
-from insitu.session.distinct import distinct
+from insitu.session.distinct import distinct, stable_order, time_order
 from insitu.session.writer import SessionWriter
-from insitu.syscalls.call_word import NUMBER_MASK, SEQUENCE, abis_of
+from insitu.syscalls.call_word import abis_of
 from insitu.syscalls.decode import call_name
 
 __all__ = ["SyscallEvents"]
@@ -39,7 +39,7 @@ class _Half(NamedTuple):
     number: I64
     kind: NDArray[np.int8]
 
-    def taken(self, rows: NDArray[np.bool_]) -> _Half:
+    def taken(self, rows: Any) -> _Half:
         """Some of them."""
         columns: Sequence[Any] = self
         return _Half(*(column[rows] for column in columns))
@@ -55,13 +55,10 @@ class SyscallEvents:
             self._abi = abis_of(machine)[0]
         except InsituError:
             self._abi = ""
-        self._halves = Halves()
-        self._made: dict[int, int] = {}
-        """By thread: how many calls it has made, and one."""
-        self._number: dict[int, int] = {}
-        """By thread: the number of its last entry or exit."""
+        self._open: list[_Half] = []
+        """Entries, the last of their threads, whose exits may be in the next window."""
         self._waiting: dict[bool, list[_Half]] = {True: [], False: []}
-        self._ended: I64 = np.zeros(0, np.int64)
+        self._ended: set[int] = set()
         """The numbers of which exits have been seen."""
         self._raw = False
         self.written = 0
@@ -76,10 +73,10 @@ class SyscallEvents:
         kind = _ENTER if "enter" in (match["raw"], match["one"]) else _EXIT
         self._raw |= bool(match["raw"])
         half = _Half(
-            np.asarray(columns["ts_ns"]).astype(np.int64),
+            np.asarray(columns["ts_ns"]).astype(np.int64, copy=False),
             tid,
-            np.asarray(columns["cpu"]).astype(np.int32),
-            np.asarray(number).astype(np.int64),
+            np.asarray(columns["cpu"]).astype(np.int32, copy=False),
+            np.asarray(number).astype(np.int64, copy=False),
             np.full(len(tid), kind, np.int8),
         )
         self._waiting[bool(match["raw"])].append(half)
@@ -91,76 +88,65 @@ class SyscallEvents:
             self._waiting[False] = []
         if not (parts := self._waiting[self._raw]):
             return
-        whole = _Half(*map(np.concatenate, zip(*parts, strict=True)))
-        known = whole.ts_ns <= until_ns
-        self._waiting[self._raw] = [] if known.all() else [whole.taken(~known)]
-        known &= (whole.tid > 0) & ((whole.kind == _EXIT) | (whole.number >= 0))
-        self._append(self._halves.add(self._tables(whole.taken(known))))
+        parts.sort(key=lambda part: int(part.kind[0]) if len(part.kind) else _ENTER)
+        whole = _Half(*map(np.concatenate, zip(*self._open, *parts, strict=True)))
+        late = whole.ts_ns > until_ns
+        self._waiting[self._raw] = [whole.taken(late)] if late.any() else []
+        known = ~late & (whole.tid > 0) & ((whole.kind == _EXIT) | (whole.number >= 0))
+        events = whole if known.all() else whole.taken(known)
+        # Stable: of one time, entries come first.
+        self._pair(events.taken(time_order(events.ts_ns)))
 
     def finish(self) -> None:
         """Write the rest, and the calls that have not returned."""
         self.write(np.iinfo(np.int64).max)
-        self._append(self._halves.add({}, last=True))
+        for opened in self._open:
+            self._append(opened, np.full(len(opened.tid), -1, np.int64))
 
-    def _tables(self, events: _Half) -> dict[str, dict[str, Any]]:
-        """The events as records of calls: with the word that an entry and its exit have in common."""
-        order = np.lexsort((events.kind, events.ts_ns, events.tid))
-        tid, entered = events.tid[order], events.kind[order] == _ENTER
-        calls = np.cumsum(entered)
-        first = np.flatnonzero(np.append(len(tid) > 0, tid[1:] != tid[:-1]))
-        ends = np.append(first[1:], len(tid))[: len(first)] - 1
-        threads = tid[first].tolist()
-        made = np.array([self._made.get(thread, 1) for thread in threads], np.int64)
-        sequence = calls + np.repeat(made - calls[first] + entered[first], ends - first + 1)
-        self._made.update(zip(threads, sequence[ends].tolist(), strict=True))
-        number = events.number[order]
+    def _pair(self, events: _Half) -> None:
+        """Write the calls of events in the order of time: what ends an entry is an exit, its thread's next event."""
+        order = stable_order(distinct(events.tid)[1])  # by thread, and of one as they were
+        tid, number, ts_ns = events.tid[order], events.number[order], events.ts_ns[order]
+        entered = events.kind[order] == _ENTER
+        self._ended.update(distinct(number[~entered])[0].tolist())
+        same = tid[1:] == tid[:-1]
         # rt_sigreturn() sets the registers of the thread: its exit has the number -1.
-        before = np.append(0, number[:-1])
-        before[first] = [self._number.get(thread, -1) for thread in threads]
-        number = np.where(~entered & (number < 0), before, number)
-        self._ended = np.union1d(self._ended, number[~entered])
-        self._number.update(zip(threads, number[ends].tolist(), strict=True))
-        found = {
-            "ts_ns": events.ts_ns[order],
-            "tid": tid,
-            "pid": np.zeros(len(tid), np.int32),
-            "cpu": events.cpu[order],
-            "nr": number,
-            "call": sequence.astype(np.uint64) << np.uint64(SEQUENCE) | (number & NUMBER_MASK).astype(np.uint64),
-            "ret": np.zeros(len(tid), np.int64),
-        }
-        return {
-            label: {name: column[rows] for name, column in found.items()}
-            for label, rows in (("enter", entered), ("exit", ~entered))
-        }
+        ends = same & entered[:-1] & ~entered[1:] & ((number[1:] == number[:-1]) | (number[1:] < 0))
+        taken = np.full(len(order), -1, np.int64)
+        ended = np.flatnonzero(ends)
+        taken[order[ended]] = ts_ns[ended + 1] - ts_ns[ended]
+        if bool((number[ended + 1] < 0).any()):
+            self._ended.update(number[ended].tolist())
+        waits = np.zeros(len(order), np.bool_)
+        waits[order[entered & np.append(~same, True)[: len(order)]]] = True
+        self._open = [events.taken(waits)]
+        done = (events.kind == _ENTER) & ~waits
+        self._append(events.taken(done), taken[done])
 
-    def _append(self, joined: Joined) -> None:
-        numbers = np.asarray(joined.enter["nr"]).astype(np.int64)
-        # Without events of exits, an entry says nothing about how long the call took.
-        known = np.isin(numbers, self._ended) | (self._raw and len(self._ended) > 0)
-        kept = np.flatnonzero(known | (joined.exit_of >= 0))
-        if not (rows := len(kept)):
+    def _append(self, enter: _Half, dur: I64) -> None:
+        """Write the spans of entries; those that last -1 are open."""
+        values, which = distinct(enter.number)
+        is_open = dur < 0
+        if is_open.any():
+            # Without events of exits, an entry says nothing about how long the call took.
+            told = [number in self._ended or (self._raw and bool(self._ended)) for number in values.tolist()]
+            kept = ~is_open | np.array(told, np.bool_)[which]
+            enter, dur, which, is_open = enter.taken(kept), dur[kept], which[kept], is_open[kept]
+        if not (rows := len(dur)):
             return
-        enter = {name: np.asarray(joined.enter[name])[kept] for name in ("ts_ns", "tid", "cpu", "nr")}
-        exit_of = joined.exit_of[kept]
-        is_open = exit_of < 0
-        ts_ns = enter["ts_ns"].astype(np.int64)
-        dur = np.zeros(rows, np.int64)
-        dur[~is_open] = np.asarray(joined.exit["ts_ns"]).astype(np.int64)[exit_of[~is_open]] - ts_ns[~is_open]
-        values, which = distinct(enter["nr"].astype(np.int64))
+        taken = np.ma.masked_array(dur, is_open) if is_open.any() else dur
         names = [call_name(self._abi, number) for number in values.tolist()]
-        taken = np.ma.masked_array(dur, is_open)
         self._writer.append(
             SPAN,
             {
                 "id": self._writer.span_ids(rows),
-                "ts_ns": ts_ns,
+                "ts_ns": enter.ts_ns,
                 "dur_ns": taken,
                 "self_ns": taken,
-                "utid": self._writer.processes.utids(enter["tid"].astype(np.int32), ts_ns),
-                "cpu": enter["cpu"],
-                "category": ["syscall"] * rows,
-                "name": [names[each] for each in which.tolist()],
+                "utid": self._writer.processes.utids(enter.tid, enter.ts_ns),
+                "cpu": enter.cpu,
+                "category": CodedTexts(np.zeros(rows, np.int32), ["syscall"]),
+                "name": CodedTexts(which, names),
             },
         )
         self.written += rows

@@ -159,40 +159,55 @@ class StateJoiner:
             self._start_ns = int(new.ts_ns[0])
         events = _concatenated([self._held, new])
         order = stable_order(distinct(events.tid)[1])  # by thread, and of one as they were
-        events = _taken(events, order)
-        starts = _changes(events.tid)  # a thread's first event
-        out, wakes = events.kind == _OUT, events.kind == _WAKE
-        asleep = out & (events.left >= _SLEEPING)
+        kind, tid, left = events.kind[order], events.tid[order], events.left[order]
+        starts = _changes(tid)  # a thread's first event
+        out, wakes = kind == _OUT, kind == _WAKE
+        asleep = out & (left >= _SLEEPING)
         first_waking = wakes & (_before(asleep, False) | starts)
         # A thread asleep that returns without having been woken: the waking just before had found it on the CPU.
-        returns = _after(events.kind == _IN, False) & _after(~starts, False)
+        returns = _after(kind == _IN, False) & _after(~starts, False)
         early = asleep & returns & ~starts & _before(wakes & ~first_waking, False)
         woken = np.flatnonzero(early | wakes)
-        waking = woken - early[woken]
-        waker_tid, waker_ts = np.zeros((2, len(wakes)), np.int64)
-        waker_tid[woken], waker_ts[woken] = events.waker_tid[waking], events.ts_ns[waking]
+        waking = order[woken - early[woken]]
 
         at = np.flatnonzero(~wakes | first_waking)  # other wakings are of threads that run or are runnable already
-        row, early = _taken(events, at), early[at]
-        out, runs = row.kind == _OUT, row.kind == _IN
+        place = order[at]
+        out, runs, early = out[at], kind[at] == _IN, early[at]
+        ts_ns, cpu = events.ts_ns[place], events.cpu[place]
         last = _after(starts[at], True)
-        state = np.where(runs, _RUNNING, np.where(early | ~(out | runs), _RUNNABLE, row.left)).astype(np.int8)
+        state = np.where(runs, _RUNNING, np.where(early | ~(out | runs), _RUNNABLE, left[at])).astype(np.int8)
         contradicts = _after(out, False) != runs
-        contradicts[:-1] |= runs[:-1] & (row.cpu[1:] != row.cpu[:-1])
+        contradicts[:-1] |= runs[:-1] & (cpu[1:] != cpu[:-1])
         state[contradicts & ~last & (state != _EXITED)] = _UNKNOWN
-        duration = np.where(last | (state == _EXITED), -1, _after(row.ts_ns, 0) - row.ts_ns)
-        columns = (row.ts_ns, duration, row.tid, np.where(state == _RUNNING, row.cpu, -1).astype(np.int32), state)
-        found = ThreadStates(*columns, waker_tid[at].astype(np.int32), waker_ts[at], row.stack)
-        given = ~row.done & (ended | ~last)
-        ran = _taken(row, starts[at] & out & given)
-        again = np.full(len(order), -1, np.int32)  # in the order of time, in which events were numbered
-        again[order[at[given]]] = np.flatnonzero(given)
-        found = _taken(found, again[again >= 0])
-        events.done[:] = True
-        events.done[at[last]] = False
-        held = _needed(events.tid, at[last])
-        self._held = _taken(events, held[np.argsort(order[held])])
-        return _concatenated([_first(self._start_ns or 0, ran.ts_ns, ran.tid, ran.cpu), found])
+        duration = np.where(last | (state == _EXITED), -1, _after(ts_ns, 0) - ts_ns)
+        given = ~events.done[place] & (ended | ~last)
+        ran = place[starts[at] & out & given]
+
+        # In the order of time again.
+        size = len(order)
+        rows = _scattered(size, place, given, np.bool_)
+        state = _scattered(size, place, state, np.int8)[rows]
+        found = ThreadStates(
+            events.ts_ns[rows],
+            _scattered(size, place, duration, np.int64)[rows],
+            events.tid[rows],
+            np.where(state == _RUNNING, events.cpu[rows], -1).astype(np.int32),
+            state,
+            _scattered(size, order[woken], events.waker_tid[waking], np.int32)[rows],
+            _scattered(size, order[woken], events.ts_ns[waking], np.int64)[rows],
+            events.stack[rows],
+        )
+        events = events._replace(done=~_scattered(size, place[last], True, np.bool_))
+        self._held = _taken(events, _scattered(size, order[_needed(tid, at[last])], True, np.bool_))
+        first = _first(self._start_ns or 0, events.ts_ns[ran], events.tid[ran], events.cpu[ran])
+        return _concatenated([first, found]) if len(ran) else found
+
+
+def _scattered(size: int, rows: I64, values: Any, kind: Any) -> NDArray[Any]:
+    """An array of zeros that has ``values`` in these rows."""
+    found = np.zeros(size, kind)
+    found[rows] = values
+    return found
 
 
 def _needed(tid: I32, last: I64) -> I64:

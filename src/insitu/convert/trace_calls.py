@@ -137,9 +137,7 @@ class CallSpans:
 
     def finish(self) -> None:
         """Write the calls that have not returned."""
-        calls = self._joiner.finish(self._decoder.handlers)
-        if calls is not None:
-            self._write(calls)
+        self._write(self._joiner.finish(self._decoder.handlers))
         self._writer.lost("function calls: records without a start", self._dropped)
 
     def _write(self, calls: Calls) -> None:

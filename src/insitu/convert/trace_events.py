@@ -221,9 +221,6 @@ class EventWriter:
             "cpu": records.cpu[rows],
             **columns,
         }
-        for name, values in columns.items():
-            if getattr(values, "ndim", 1) == 2:
-                batch[name] = _lists(values)
         if self._syscalls is not None:
             self._syscalls.add(kind.label, batch, tid)
         if kind.label in WAKINGS:
@@ -247,13 +244,6 @@ class EventWriter:
         if table is None:
             table = self._tables[kind.label] = table_of(self._names[kind.label], kind, batch)
         self._writer.append(table, batch)
-
-
-def _lists(values: NDArray[Any]) -> Any:
-    """The rows of an array of two dimensions, as lists."""
-    import polars as pl
-
-    return pl.Series(values=values).arr.to_list()
 
 
 def _in_interrupt(records: TraceRecords, rows: I64, shape: EventFormat) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ __all__ = ["Identities"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+
+
+_MOST_TIDS: Final = 1 << 22  # PID_MAX_LIMIT
 
 
 @dataclass(slots=True)
@@ -49,6 +52,8 @@ class Identities:
         self._threads = [_Thread(0, 0, names=[(0, "swapper")])]
         self._processes_of: dict[int, list[int]] = {0: [0]}
         self._lives: dict[int, list[int]] = {0: [0]}
+        self._only: I32 = np.zeros(1, np.int32)
+        """By tid: its thread if there was one of it only, and it has been asked for; else -1."""
 
     def process(self, pid: int, start_ns: int = 0, *, parent_pid: int | None = None, **known: Any) -> int:
         """Add a process and return its upid. An earlier process of that pid has ended."""
@@ -74,6 +79,8 @@ class Identities:
         names = [(start_ns, name)] if name else []
         self._threads.append(_Thread(upid, tid, start_ns, end_ns, names))
         self._lives.setdefault(tid, []).append(utid)
+        if 0 <= tid < len(self._only):
+            self._only[tid] = -1
         return utid
 
     def renamed(self, utid: int, ts_ns: int, name: str) -> None:
@@ -89,6 +96,10 @@ class Identities:
 
     def utids(self, tid: I32, ts_ns: I64, pid: I32 | None = None) -> I32:
         """The thread of each (tid, time); unknown ones are added to ``pid`` (default: a new process)."""
+        if len(tid) and int(tid.min()) >= 0 and int(tid.max()) < len(self._only):
+            known: I32 = self._only[tid]
+            if int(known.min()) >= 0:
+                return known
         found, inverse = distinct(tid)
         thread_of = np.full(len(found), -1, np.int32)
         first = first_rows(inverse, len(found))
@@ -101,12 +112,23 @@ class Identities:
                 thread_of[at] = lives[0]
         result: I32 = thread_of[inverse]
         several = np.flatnonzero(result < 0)  # threads that had the same tid one after another
+        self._remember(found, thread_of)
         for one, rows in groups(tid[several]):
             lives, rows = self._lives[one], several[rows]
             starts = np.array([self._threads[utid].start_ns for utid in lives], np.int64)
             life = np.searchsorted(starts, ts_ns[rows], side="right") - 1
             result[rows] = np.array(lives, np.int32)[np.maximum(life, 0)]
         return result
+
+    def _remember(self, tid: I32, utid: I32) -> None:
+        """Keep the utids of tids that one thread has had (utid -1: several)."""
+        largest = int(tid.max(initial=0))
+        if largest < _MOST_TIDS:
+            missing = largest + 1 - len(self._only)
+            if missing > 0:
+                self._only = np.append(self._only, np.full(max(missing, len(self._only)), -1, np.int32))
+            kept = (utid >= 0) & (tid >= 0)
+            self._only[tid[kept]] = utid[kept]
 
     def label(self, utid: int) -> tuple[int, int, list[tuple[int, str]]]:
         """A thread's tid, its process's pid, and its names with the times from which it had them."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from insitu.session.engine import duckdb
 
-__all__ = ["KEY", "Batch", "batch_rows", "literal", "write_part"]
+__all__ = ["KEY", "Batch", "Compression", "batch_rows", "literal", "write_part"]
+
+Compression = Literal["zstd", "lz4"]
 
 Batch = Mapping[str, Any]
 """Columns of equal length by name: arrays, lists, or Polars series. A masked array's masked values are null."""
@@ -31,8 +33,9 @@ Batch = Mapping[str, Any]
 KEY: Final = "insitu"
 """Key of the table's description (JSON) in the parquet file's metadata."""
 
-_OPTIONS: Final = "format parquet, compression zstd, compression_level 1, row_group_size 262144, use_tmp_file false"
+_ROW_GROUP: Final = 1 << 18
 _MANY_ROWS: Final = 1 << 17
+_MOST_CATEGORIES: Final = 1 << 12  # Polars keeps each in memory
 _TEXTS_AT_ONCE: Final = 1 << 12  # a list's unnest() takes time by the square of its length
 _NO_SPACE = re.compile(r"No space left|os error 28|errno 28|Disk quota|os error 122", re.IGNORECASE)
 
@@ -43,7 +46,11 @@ def batch_rows(batch: Batch) -> int:
 
 
 def write_part(
-    connection: "duckdb.DuckDBPyConnection", target: Path, table: Table, columns: Mapping[str, Any]
+    connection: "duckdb.DuckDBPyConnection",
+    target: Path,
+    table: Table,
+    columns: Mapping[str, Any],
+    compression: Compression = "zstd",
 ) -> None:
     """Write ``columns`` (all of the table's, in the right types: see SessionWriter) as one parquet file.
 
@@ -57,7 +64,7 @@ def write_part(
             # DuckDB takes objects, as bytes are, one by one; Polars takes longer to start.
             by_object = any(column.semantic.storage in ("", "blob") for column in table.columns)
             if by_object or batch_rows(columns) >= _MANY_ROWS:
-                _write_with_polars(temporary, table, columns, text)
+                _write_with_polars(temporary, table, columns, text, compression)
             else:
                 _write_with_duckdb(connection, temporary, table, columns, text)
             temporary.replace(target)
@@ -95,7 +102,8 @@ def _write_with_duckdb(
             connection.register("texts", texts or batch)
             connection.execute(
                 f"copy (select {', '.join(selected)} from {source}) to {literal(str(target))}"
-                f" ({_OPTIONS}, kv_metadata {{{KEY}: {literal(text)}}})"
+                f" (format parquet, compression zstd, compression_level 1, row_group_size {_ROW_GROUP},"
+                f" use_tmp_file false, kv_metadata {{{KEY}: {literal(text)}}})"
             )
     except duckdb.Error as error:
         raise _os_error(str(error), target) or error from None
@@ -152,7 +160,9 @@ def _joined(items: Sequence[Any]) -> tuple[NDArray[Any], bool]:
     return pieces, escaped
 
 
-def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], text: str) -> None:
+def _write_with_polars(
+    target: Path, table: Table, columns: Mapping[str, Any], text: str, compression: Compression
+) -> None:
     import polars as pl
 
     storage: dict[str, Any] = {
@@ -169,12 +179,15 @@ def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], t
         values = columns[column.name]
         kind = storage.get(column.semantic.storage)
         if isinstance(values, CodedTexts):
-            known = pl.Series([*map(valid_text, values.values)], dtype=pl.String)
-            values = known.gather(pl.Series(values.codes))
+            # Polars writes categories twice as fast; they are text to all readers of parquet.
+            kind = pl.Categorical() if len(values.values) <= _MOST_CATEGORIES else pl.String()
+            values = pl.Series([*map(valid_text, values.values)], dtype=kind).gather(pl.Series(values.codes))
         if isinstance(values, np.ma.MaskedArray):
             data, mask = values.data, np.ma.getmaskarray(values)
             made = pl.Series(column.name, data).to_frame().with_columns(pl.Series("null", mask))
             values = made.select(pl.when(~pl.col("null")).then(pl.col(column.name))).to_series()
+        if getattr(values, "ndim", 1) == 2:
+            values = pl.Series(values=values).arr.to_list()
         if column.semantic.storage == "varchar" and not isinstance(values, pl.Series):
             try:
                 values = pl.Series(column.name, values, dtype=pl.String)
@@ -185,7 +198,11 @@ def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], t
     frame: polars.DataFrame = pl.DataFrame(series)
     try:
         frame.write_parquet(
-            target, compression="zstd", compression_level=1, row_group_size=262144, metadata={KEY: text}
+            target,
+            compression=compression,
+            compression_level=1 if compression == "zstd" else None,
+            row_group_size=_ROW_GROUP,
+            metadata={KEY: text},
         )
     except pl.exceptions.ComputeError as error:
         raise _os_error(str(error), target) or error from None

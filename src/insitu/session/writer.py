@@ -18,7 +18,7 @@ from insitu.session.directory import drop_raw
 from insitu.session.identities import Identities
 from insitu.session.interning import FrameTable, StackTree
 from insitu.session.manifest import COMPLETE, Manifest
-from insitu.session.parquet import Batch, batch_rows, write_part
+from insitu.session.parquet import Batch, Compression, batch_rows, write_part
 from insitu.session.schema import Column, Table
 from insitu.symbols.frame import Frame
 
@@ -40,24 +40,26 @@ _PENDING_BYTES: Final = 96 << 20  # bytes pending in all tables together
 class TableStore(Protocol):
     """Where batches go: parquet files, or memory."""
 
-    def write(self, table: Table, columns: Mapping[str, Any], rows: int) -> None:
-        """Keep one part of a table."""
+    def write(self, table: Table, batches: Sequence[Batch], rows: int) -> None:
+        """Keep one part of a table: of so many rows in batches that have all columns."""
 
 
 class DiskTables:
     """Parts as parquet files under PATH/tables. A large part is written while the next rows are made."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, lasting: bool = True) -> None:
+        """Not ``lasting``: for a session that is read once, quicker and larger."""
         from insitu.session.engine import duckdb
 
         self.path = path
+        self._compression: Compression = "zstd" if lasting else "lz4"
         self.parts: dict[str, int] = {}
         self._connection = duckdb.connect()
         self._connection.execute("set threads = 1")  # a recorder's target has the other CPUs
         self._pool: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
 
-    def write(self, table: Table, columns: Mapping[str, Any], rows: int) -> None:
+    def write(self, table: Table, batches: Sequence[Batch], rows: int) -> None:
         """Write one part: PATH/tables/TABLE/N.parquet. Raises OSError when the disk is full, or was before."""
         self.wait()
         part = self.parts.get(table.name, 0)
@@ -65,15 +67,18 @@ class DiskTables:
         if not directory.is_dir():
             make_directory(directory)
         self.parts[table.name] = part + 1
-        arguments = self._connection, directory / f"{part}.parquet", table, columns
+        target = directory / f"{part}.parquet"
         if rows < _LARGE_ROWS:
-            write_part(*arguments)
+            self._write(target, table, batches)
             return
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor
 
             self._pool = ThreadPoolExecutor(1)
-        self._writing = self._pool.submit(write_part, *arguments)
+        self._writing = self._pool.submit(self._write, target, table, batches)
+
+    def _write(self, target: Path, table: Table, batches: Sequence[Batch]) -> None:
+        write_part(self._connection, target, table, _columns(table, batches), self._compression)
 
     def wait(self) -> None:
         """Wait until all parts are written. Raises OSError when the disk is full."""
@@ -95,10 +100,10 @@ class MemoryTables:
         self.tables: dict[str, Table] = {}
         self._parts: dict[str, list[Mapping[str, Any]]] = {}
 
-    def write(self, table: Table, columns: Mapping[str, Any], rows: int) -> None:
+    def write(self, table: Table, batches: Sequence[Batch], rows: int) -> None:
         """Keep one part."""
         self.tables[table.name] = table
-        self._parts.setdefault(table.name, []).append(columns)
+        self._parts.setdefault(table.name, []).append(_columns(table, batches))
 
     def column(self, table: str, name: str) -> Any:
         """A whole column: an array, or a list of texts."""
@@ -142,9 +147,9 @@ class SessionWriter:
         self._spans = 0
 
     @classmethod
-    def on_disk(cls, path: Path) -> SessionWriter:
-        """A writer into the session directory at ``path``, which exists."""
-        return cls(DiskTables(path), Manifest.read(path), path)
+    def on_disk(cls, path: Path, *, lasting: bool = True) -> SessionWriter:
+        """A writer into the session directory at ``path``, which exists; not ``lasting``: of a temporary session."""
+        return cls(DiskTables(path, lasting=lasting), Manifest.read(path), path)
 
     def __enter__(self) -> Self:
         return self
@@ -195,11 +200,7 @@ class SessionWriter:
     def _flush(self, pending: _Pending) -> None:
         if not pending.batches and pending.total:
             return
-        columns = {
-            column.name: joined([batch[column.name] for batch in pending.batches], column.semantic.storage)
-            for column in pending.table.columns
-        }
-        self._store.write(pending.table, columns, pending.rows)
+        self._store.write(pending.table, pending.batches, pending.rows)
         self._bytes -= pending.bytes
         pending.batches, pending.rows, pending.bytes = [], 0, 0
 
@@ -337,6 +338,13 @@ def _follow_order(pending: _Pending, ts_ns: Any) -> None:
         pending.sorted_by = ""
     else:
         pending.last = int(ts_ns[-1])
+
+
+def _columns(table: Table, batches: Sequence[Batch]) -> Batch:
+    return {
+        column.name: joined([batch[column.name] for batch in batches], column.semantic.storage)
+        for column in table.columns
+    }
 
 
 def _bytes(values: Any) -> int:

@@ -1,8 +1,8 @@
 """Perfetto's trace format (protobuf), by the schema that the package ``perfetto`` publishes.
 
 Kernel events that the schema knows become ftrace events, from which Perfetto makes its scheduling tracks and thread
-states; other events are instants on their thread's track, with their fields. Times are the session's
-(CLOCK_MONOTONIC), given as Perfetto's default clock.
+states; other events are instants on their thread's track, with their fields. Who woke whom is a flow. Times are the
+session's (CLOCK_MONOTONIC), given as Perfetto's default clock.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as schema
 
 from insitu.convert.formats.perfetto_events import ftrace_bundles, ftrace_message, instants
 from insitu.convert.formats.perfetto_interned import SEQUENCE, Interned, packet_bytes, packets, trace
+from insitu.convert.formats.perfetto_wakeups import wakeups
 from insitu.convert.formats.protobuf_rows import filled, in_order
 from insitu.convert.formats.registry import ExportOptions
 from insitu.convert.formats.span_order import edges, lanes
@@ -39,7 +40,8 @@ __all__ = ["export_perfetto"]
 I64 = NDArray[np.int64]
 
 _BATCH_ROWS: Final = 1 << 18
-_PROCESS, _THREAD, _OTHER = 1 << 32, 2 << 32, 3 << 32  # uuids: of a upid, of a utid, of other tracks
+# uuids: of a upid, of a utid, of its wakeups, of other tracks.
+_PROCESS, _THREAD, _WAKEUPS, _OTHER = 1 << 32, 2 << 32, 3 << 32, 4 << 32
 _BOOTTIME, _MONOTONIC, _REALTIME = 6, 3, 1  # protos/perfetto/common/builtin_clock.proto
 
 
@@ -54,6 +56,7 @@ def export_perfetto(session: "Session", options: ExportOptions) -> Iterator[byte
         yield from _slices(found, who, interned)
     yield from _counters(session, who)
     yield from _samples(session, who, interned)
+    yield from wakeups(session, who, interned, _THREAD, _WAKEUPS)
     for events in event_tables(session, len(who.tid)):
         message = ftrace_message(events.name)
         if message is not None:

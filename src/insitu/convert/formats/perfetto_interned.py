@@ -1,6 +1,6 @@
 """Names, stacks and frames that Perfetto's packets refer to by number."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from numpy.typing import NDArray
@@ -101,9 +101,11 @@ def trace(**fields: Any) -> Any:
     return schema.Trace(packet=[schema.TracePacket(trusted_packet_sequence_id=SEQUENCE, **fields)])
 
 
-def packets(make: Callable[..., Any], columns: Mapping[str, NDArray[Any]]) -> Iterator[bytes]:
+def packets(
+    make: Callable[..., Any], columns: Mapping[str, NDArray[Any]], *, fixed: Collection[str] = ()
+) -> Iterator[bytes]:
     """The bytes of the packets that ``make`` makes, one of each row of the columns (see ``filled``)."""
-    for part in filled(make, columns):
+    for part in filled(make, columns, fixed=fixed):
         yield part.bytes.tobytes()
 
 

@@ -4,7 +4,7 @@ One message is serialized with numbers that take a fixed number of bytes, and co
 values replace them. Varints are padded to that number of bytes, which every decoder reads.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -34,9 +34,12 @@ class Rows(NamedTuple):
     bytes: U8
 
 
-def filled(make: Callable[..., Message], columns: Mapping[str, Values]) -> Iterator[Rows]:
+def filled(
+    make: Callable[..., Message], columns: Mapping[str, Values], *, fixed: Collection[str] = ()
+) -> Iterator[Rows]:
     """The messages that ``make(**row)`` returns for every row of ``columns``; each message has the same fields.
 
+    ``fixed`` names the columns of uint64 that are fields of type fixed64, which take 8 bytes.
     Texts of different sizes make groups, in no order; ``make`` is called a few times for each.
     """
     texts = {
@@ -56,14 +59,14 @@ def filled(make: Callable[..., Message], columns: Mapping[str, Values]) -> Itera
         ]
     for sizes, within in groups:
         slots = [_text_slot(name, size) for name, size in zip(texts, sizes, strict=True)]
-        slots += [_number_slot(name, values.dtype) for name, values in numbers.items()]
+        slots += [_number_slot(name, values.dtype, name in fixed) for name, values in numbers.items()]
         template, places = _template(make, slots)
         for start in range(0, len(within), _BATCH_ROWS):
             at = within[start : start + _BATCH_ROWS]
             copies = np.tile(np.frombuffer(template, np.uint8), (len(at), 1))
             for slot, place in zip(slots, places, strict=True):
                 if slot.name in numbers:
-                    _put(copies[:, place : place + slot.size], numbers[slot.name][at])
+                    _put(copies[:, place : place + slot.size], numbers[slot.name][at], slot.name in fixed)
                 elif slot.size:
                     joined = b"".join([texts[slot.name][row] for row in at.tolist()])
                     copies[:, place : place + slot.size] = np.frombuffer(joined, np.uint8).reshape(-1, slot.size)
@@ -95,7 +98,9 @@ def _text_slot(name: str, size: int) -> _Slot:
     return _Slot(name, size, "a" * size, "b" * size)
 
 
-def _number_slot(name: str, kind: np.dtype[Any]) -> _Slot:
+def _number_slot(name: str, kind: np.dtype[Any], fixed: bool) -> _Slot:
+    if fixed:
+        return _Slot(name, 8, 1, 2)
     if kind == np.uint32:
         return _Slot(name, 5, 1 << 28, (1 << 28) + 1)
     if kind == np.uint64:
@@ -126,9 +131,9 @@ def _template(make: Callable[..., Message], slots: Sequence[_Slot]) -> tuple[byt
     return template, places
 
 
-def _put(place: U8, values: NDArray[Any]) -> None:
-    if values.dtype == np.float64:
-        place[:] = values.astype("<f8").view(np.uint8).reshape(-1, 8)
+def _put(place: U8, values: NDArray[Any], fixed: bool) -> None:
+    if fixed or values.dtype == np.float64:
+        place[:] = values.astype("<f8" if values.dtype == np.float64 else "<u8").view(np.uint8).reshape(-1, 8)
         return
     left = values.astype(np.uint64)
     last = place.shape[1] - 1

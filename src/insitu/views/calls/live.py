@@ -62,8 +62,7 @@ class CallCollector:
 
     def finish(self) -> None:
         """Take the calls that have not returned."""
-        if (calls := self._joiner.finish(self._decoder.handlers)) is not None:
-            self._take(calls)
+        self._take(self._joiner.finish(self._decoder.handlers))
 
     def _take(self, calls: Calls) -> None:
         self._calls.append(calls)

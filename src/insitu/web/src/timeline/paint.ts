@@ -115,8 +115,9 @@ export class Painter {
       view,
       (row) => colours.name(comm[stateThread[row]]),
       (row) => model.thread(stateThread[row]),
-      (x, first, next, from, to, longest) => {
+      (x, first, next, from, to, at) => {
         const sums = this.within(shares, first, next, from, to);
+        const longest = lane.longest(at, next);
         const part = Math.max(1, Math.round((sums[0] / (to - from)) * height));
         const colour = colours.name(comm[stateThread[lane.rows[longest]]]);
         raster.box(x, strip.bottom - part, x + 1, strip.bottom, colour, strip.clip);
@@ -137,7 +138,7 @@ export class Painter {
       view,
       colour,
       (row) => meta.names[spanName[row]] + meta.texts[spanText[row]],
-      (x, _first, _next, _from, _to, longest) => raster.box(x, y, x + 1, y + 1, colour(lane.rows[longest])),
+      (x, _first, next, _from, _to, at) => raster.box(x, y, x + 1, y + 1, colour(lane.rows[lane.longest(at, next)])),
       (strip.top + strip.bottom) / 2,
     );
     raster.repeat(strip.left, strip.right, y, strip.bottom);
@@ -145,7 +146,7 @@ export class Painter {
 
   /**
    * Boxes of a lane. `crowd` draws one pixel in which intervals end: `first` and `next` are the first positions that
-   * start at its beginning and its end, or later. Labels are at `middle`.
+   * start at its beginning and its end, or later; `at` is the first that lies in it. Labels are at `middle`.
    */
   private boxes(
     lane: Lane,
@@ -153,7 +154,7 @@ export class Painter {
     view: Span,
     colour: (row: number) => number,
     label: (row: number) => string,
-    crowd: (x: number, first: number, next: number, from: number, to: number, longest: number) => void,
+    crowd: (x: number, first: number, next: number, from: number, to: number, at: number) => void,
     middle = (top + bottom) / 2,
   ): void {
     const ns = (view.to - view.from) / (right - left);
@@ -181,8 +182,7 @@ export class Painter {
       if (x0 >= width) break;
       const from = view.from + x0 * ns;
       const next = lane.firstFrom(from + ns, at + 1);
-      if (lane.end(next - 1) > view.from)
-        crowd(left + x0, start < from ? at + 1 : at, next, from, from + ns, lane.longest(at, next));
+      if (lane.end(next - 1) > view.from) crowd(left + x0, start < from ? at + 1 : at, next, from, from + ns, at);
       done = x0 + 1;
       at = next - 1 > at && lane.end(next - 1) > from + 2 * ns ? next - 1 : next;
     }
