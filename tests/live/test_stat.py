@@ -161,6 +161,28 @@ def test_threads_are_told_apart(started) -> None:
     assert 1000 <= first < 1000 + _STARTING and 2000 <= second < 2000 + _STARTING
 
 
+def test_all_threads_of_the_machine_are_told_apart(started) -> None:
+    program = started("threads", 1000)
+    tids = _reading(program.pid)
+    process = attached("-e", CALLS, "--summary", "--per-thread", "-a")
+    program.communicate(b"xx")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    found = [each for each in map(json.loads, process.stderr) if "interval" not in each]
+    process.wait()
+    totals = {each["thread"]: float(each["counter-value"]) for each in found}
+    first, second = sorted(totals[f"counted-{tid}"] for tid in tids)
+    assert 1000 <= first < 1000 + _STARTING and 2000 <= second < 2000 + _STARTING
+    assert all(totals.values()) and list(totals.values()) == sorted(totals.values(), reverse=True)
+
+
+def test_a_command_is_one_of_all_the_threads_with_its_children(counted: str) -> None:
+    done = run("--json", "-e", CALLS, "-a", "--per-thread", "--", counted, "children", "1000")
+    found = [json.loads(line) for line in done.stderr.splitlines()]
+    (own,) = [float(each["counter-value"]) for each in found if each["thread"].startswith("counted-")]
+    assert 3000 < own < 3000 + _STARTING
+
+
 def test_a_command_besides_p_only_says_how_long(started) -> None:
     program = started("waits", 10)
     done = run("-e", CALLS, "-p", str(program.pid), "--", "true")
