@@ -14,7 +14,7 @@ from typing import Final
 
 from insitu.errors import InsituError
 
-__all__ = ["open_foreign", "open_kernel_link", "read_foreign"]
+__all__ = ["file_identity", "open_foreign", "open_kernel_link", "read_foreign"]
 
 _OPENAT2: Final = 437  # on all machines
 # include/uapi/linux/openat2.h: struct open_how and RESOLVE_*
@@ -78,6 +78,15 @@ def read_foreign(
         return b"".join(parts)
     finally:
         os.close(descriptor)
+
+
+def file_identity(descriptor: int) -> str:
+    """Identifies an open file and state of it on this machine.
+
+    Whoever changes a file can choose its contents, build id and times, but not the time of the change.
+    """
+    found = os.fstat(descriptor)
+    return f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
 
 
 def _with_enough_descriptors(open_it: Callable[[], int]) -> int:

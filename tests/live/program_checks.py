@@ -501,6 +501,22 @@ def _hardirqs(checked: Checked) -> None:
     _compared_with_counters(checked, "hardirqs", _irq_counts)
 
 
+def _arrivals() -> int:
+    """How often a thread, idle ones excepted, began to run on a CPU (Documentation/scheduler/sched-stats.rst)."""
+    lines = Path("/proc/schedstat").read_text().splitlines()
+    return sum(int(line.split()[9]) for line in lines if line.startswith("cpu"))
+
+
+def _runqlat(checked: Checked) -> None:
+    gated = checked.python("for _ in range(500): time.sleep(0.002)\ndone()")
+    before = _arrivals()
+    with checked.tracing("runqlat") as found:
+        gated.go()
+    most = _arrivals() - before
+    gated.let_go()
+    assert 500 <= sum(each["count"] for each in _map(found, "@us")) <= most
+
+
 def _runqlen(checked: Checked) -> None:
     spinning = [subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"]) for _ in range(3)]
     for each in spinning:
@@ -717,6 +733,7 @@ CHECKS: dict[str, Callable[[Checked], None]] = {
 SYSTEM_WIDE: dict[str, Callable[[Checked], None]] = {
     "softirqs": _softirqs,
     "hardirqs": _hardirqs,
+    "runqlat": _runqlat,
     "runqlen": _runqlen,
     "oomkills": _oomkills,
     "reclaims": _reclaims,

@@ -15,12 +15,11 @@ from msgspec.structs import replace
 from insitu.capabilities import links
 from insitu.capabilities.result import no
 from insitu.errors import InsituError
-from insitu.kernel import bpf, procfs
+from insitu.kernel import bpf, procfs, slow_close
 from insitu.kernel.bpf_abi import ProgramType
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.arguments import ContextField, ContextSlot, Operand, Primitive
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, ProgramKind
-from insitu.probe.providers.support import detach
 from insitu.probe.providers.support.alternatives import can_trace_functions
 from insitu.probe.providers.support.detach import close_together
 
@@ -507,7 +506,7 @@ def test_an_older_kernels_ways_to_attach_count_the_same(
 def test_without_processes_to_be_had_closing_still_ends(
     target: counting.Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detach, "_KEEPER", ["/no/such/program"])
+    monkeypatch.setattr(slow_close, "_KEEPER", ["/no/such/program"])
     with counting_at("tracepoint:syscalls:sys_enter_getppid", target.pid) as counter:
         target.act("getppid", TIMES)
         assert counter.count() == TIMES

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from insitu.record.counters import Counters, choose_counted
+from insitu.record.event_names import all_events
+
 from .unprivileged import Unprivileged, unprivileged  # noqa: F401 - a fixture
 
 if os.geteuid() != 0:
@@ -159,6 +162,44 @@ def test_threads_are_told_apart(started) -> None:
     assert set(totals) == {f"counted-{tid}" for tid in tids}
     first, second = sorted(totals.values())
     assert 1000 <= first < 1000 + _STARTING and 2000 <= second < 2000 + _STARTING
+
+
+def test_closing_trace_events_leaves_no_descriptor_and_no_child() -> None:
+    chosen, _ = choose_counted(all_events(f"{CALLS},sched:sched_switch,task-clock"), [""], whole_system=False)
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    counters = Counters(chosen, inherit=True)
+    for event in counters.events:
+        counters.open(event, os.getpid())
+    counters.enable()
+    counters.close_events()
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+    assert "sh" not in {Path(f"/proc/{pid}/comm").read_text().strip() for pid in _children()}
+
+
+def _children() -> list[str]:
+    return Path("/proc/thread-self/children").read_text().split()
+
+
+def test_all_threads_of_the_machine_are_told_apart(started) -> None:
+    program = started("threads", 1000)
+    tids = _reading(program.pid)
+    process = attached("-e", CALLS, "--summary", "--per-thread", "-a")
+    program.communicate(b"xx")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    found = [each for each in map(json.loads, process.stderr) if "interval" not in each]
+    process.wait()
+    totals = {each["thread"]: float(each["counter-value"]) for each in found}
+    first, second = sorted(totals[f"counted-{tid}"] for tid in tids)
+    assert 1000 <= first < 1000 + _STARTING and 2000 <= second < 2000 + _STARTING
+    assert all(totals.values()) and list(totals.values()) == sorted(totals.values(), reverse=True)
+
+
+def test_a_command_is_one_of_all_the_threads_with_its_children(counted: str) -> None:
+    done = run("--json", "-e", CALLS, "-a", "--per-thread", "--", counted, "children", "1000")
+    found = [json.loads(line) for line in done.stderr.splitlines()]
+    (own,) = [float(each["counter-value"]) for each in found if each["thread"].startswith("counted-")]
+    assert 3000 < own < 3000 + _STARTING
 
 
 def test_a_command_besides_p_only_says_how_long(started) -> None:

@@ -136,7 +136,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         )
     show.add_argument("--metric-only", action="store_true", help="the metrics alone, a column for each")
     show.add_argument("--table", action="store_true", help="with -r: the time of each run")
-    show.add_argument("--per-thread", action="store_true", help="each thread by itself (with -p or -t)")
+    show.add_argument("--per-thread", action="store_true", help="each thread by itself (with -p, -t or -a)")
     show.add_argument("-x", "--field-separator", metavar="SEP", help="fields separated by SEP instead of a table")
     show.add_argument("-j", "--json", action="store_true", help="a JSON object for each count")
     show.add_argument("--json-output", dest="json", action="store_true", help=argparse.SUPPRESS)

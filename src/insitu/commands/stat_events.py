@@ -13,12 +13,18 @@ from insitu.record.event_names import NamedEvent, all_events
 from insitu.record.run import Request
 from insitu.record.sources.counting import CountingOptions
 
-__all__ = ["counting_options"]
+__all__ = ["counting_options", "counts_every_thread"]
+
+
+def counts_every_thread(args: argparse.Namespace) -> bool:
+    """Whether all threads of the machine are counted, each by itself, and not its CPUs."""
+    return bool(args.all and args.per_thread) and not (args.cpu or args.cgroup or args.for_each_cgroup)
 
 
 def counting_options(args: argparse.Namespace, request: Request) -> tuple[CountingOptions, list[str]]:
     """What the options ask to count, and notes about what of it cannot be counted here. Raises InsituError."""
-    whole = request.whole_system
+    every_thread = counts_every_thread(args)
+    whole = request.whole_system and not every_thread
     events = _events(args, whole_system=whole)
     if args.all_user:
         events = [event._replace(kernel=False) for event in events]
@@ -37,6 +43,7 @@ def counting_options(args: argparse.Namespace, request: Request) -> tuple[Counti
         cpus=cpus,
         domains=topology.domains(args.domain, cpus or ()) if args.domain else {},
         tids=args.tid or (),
+        every_thread=every_thread,
         inherit=not args.no_inherit,
         delay_s=args.delay / 1000,
         interval_s=(args.interval_print or 0) / 1000,

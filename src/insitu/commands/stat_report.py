@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from insitu import messages
 from insitu.commands._text_destination import TextDestination
+from insitu.commands.stat_events import counts_every_thread
 from insitu.kernel import procfs
 from insitu.record.run import Request
 from insitu.record.sources.counting import Reading
@@ -35,7 +36,11 @@ class Report:
         self._args = args
         self._request = request
         self._out = out
-        self._labels = Labels(dict(_names(args.tid or _threads(request.pids)) if args.per_thread else ()))
+        self._every_thread = counts_every_thread(args)
+        tids = args.tid or _threads(procfs.pids() if self._every_thread else request.pids)
+        self.names = dict(_names(tids) if args.per_thread else ())
+        """What threads are called."""
+        self._labels = Labels(self.names)
         self._began = False
         self._metrics = None
         if args.metric_only:
@@ -46,7 +51,7 @@ class Report:
     def interval(self, reading: Reading) -> None:
         """Write the counts of one interval."""
         args, at_s = self._args, reading.at_s
-        rows = rows_of([reading.counts], reading.elapsed_s)
+        rows = self._shown(rows_of([reading.counts], reading.elapsed_s))
         if self._fields:
             self._write(self._records(rows, at_s))
             return
@@ -62,7 +67,7 @@ class Report:
         """Write the counts of one or several runs."""
         args = self._args
         elapsed = [each.elapsed_s for each in readings]
-        rows = rows_of([each.counts for each in readings], sum(elapsed) / len(elapsed))
+        rows = self._shown(rows_of([each.counts for each in readings], sum(elapsed) / len(elapsed)))
         if self._fields:
             self._write(self._records(rows, None))
             return
@@ -77,6 +82,16 @@ class Report:
             self._write(run_lines(elapsed))
         user, system = zip(*times, strict=True) if times and not self._request.as_long_as else ((), ())
         self._write(time_lines(Times(elapsed, user, system)))
+
+    def _shown(self, rows: list[Row]) -> list[Row]:
+        """Of all the machine's threads those that have a count, those with most of the first event first."""
+        if not self._every_thread:
+            return rows
+        first = rows[0].event.name if rows else ""
+        most = {row.place: row.value or 0.0 for row in rows if row.event.name == first}
+        kept = [row for row in rows if row.value or row.reason]
+        self.names.update(_names({row.place.tid for row in kept} - self.names.keys()))  # started meanwhile
+        return sorted(kept, key=lambda row: most.get(row.place, 0.0), reverse=True)
 
     @property
     def _fields(self) -> bool:

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from insitu import messages
 from insitu.commands._options import command_words, pids_named
 from insitu.commands._text_destination import TextDestination, standard_error, text_destination
-from insitu.commands.stat_events import counting_options
+from insitu.commands.stat_events import counting_options, counts_every_thread
 from insitu.commands.stat_report import Report
 from insitu.errors import InsituError
 from insitu.record.run import Destination, Outcome, Request, run
 from insitu.record.sources.counting import CountingOptions, CountingSource, Reading
 
 __all__ = ["destination", "print_notes", "stat"]
+
+_COMM_BYTES = 15  # of a thread's name: TASK_COMM_LEN
 
 
 def stat(args: argparse.Namespace) -> int:
@@ -54,6 +56,8 @@ def _counted(args: argparse.Namespace, request: Request, options: CountingOption
                 readings.append(source.total)
                 times.extend([source.times_s] if source.times_s else [])
                 notes.extend([*outcome.notes, *(source.details() if args.verbose else ())])
+                if source.command_pid is not None:  # when the threads were listed it was not there
+                    report.names[source.command_pid] = request.command[0].rpartition("/")[2][:_COMM_BYTES]
                 if last or outcome.exit_status > 128:  # of a signal, as of Ctrl-C
                     print_notes(args, notes)
                     if not args.interval_print or args.summary:
@@ -120,7 +124,11 @@ def _request(args: argparse.Namespace) -> Request:
         (pids and whole, "-p and -t cannot be combined with -a, -C and -G", ""),
         (args.no_aggr and not whole, "-A shows CPUs, which are counted with -a or -C", "insitu stat -a -A"),
         (args.domain and not whole, f"--per-{args.domain} adds up CPUs, which are counted with -a or -C", ""),
-        (args.per_thread and not pids, "--per-thread needs -p or -t", ""),
+        (
+            args.per_thread and not (pids or counts_every_thread(args)),
+            "--per-thread needs -p, -t, or -a without -C and -G",
+            "",
+        ),
         (args.repeat is not None and not command, "-r repeats a command", "insitu stat -r 5 -- COMMAND"),
     ):
         if wrong:

@@ -44,10 +44,13 @@ __all__ = [
     "entry_path",
     "load_entry",
     "load_outline",
+    "load_places",
     "outline_key",
     "outline_path",
+    "places_key",
     "store_entry",
     "store_outline",
+    "store_places",
 ]
 
 _FORMAT = 6
@@ -85,6 +88,13 @@ class OutlineEntry(Struct):
 
     key: bytes
     outline: Outline
+
+
+class PlacesEntry(Struct):
+    """File offsets of a binary's functions. ``key`` is that of places_key(), in the script's encoding."""
+
+    key: bytes
+    offsets: dict[str, int]
 
 
 def entry_path(key: str) -> str | None:
@@ -173,6 +183,11 @@ def _compiler_stamp() -> str:
     return str(newest)
 
 
+def places_key(identity: str, beginning: bytes) -> str:
+    """What identifies a state of a binary: that of its file (file_identity()), and its first bytes."""
+    return "\0".join([str(_FORMAT), "places", identity, beginning.hex(), _compiler_stamp()])
+
+
 def load_entry(key: str) -> Entry | None:
     """The entry that was stored under that key, or None."""
     return _load(entry_path(key), key, Entry)
@@ -184,7 +199,13 @@ def load_outline(key: str) -> Outline | None:
     return found.outline if found is not None else None
 
 
-_Stored = TypeVar("_Stored", Entry, OutlineEntry)
+def load_places(key: str) -> dict[str, int]:
+    """What was stored under that key: file offsets by function."""
+    found = _load(_path(key, "places"), key, PlacesEntry)
+    return found.offsets if found is not None else {}
+
+
+_Stored = TypeVar("_Stored", Entry, OutlineEntry, PlacesEntry)
 
 
 def _load(path: str | None, key: str, kind: type[_Stored]) -> _Stored | None:
@@ -225,7 +246,12 @@ def store_outline(key: str, outline: Outline) -> None:
     _store(outline_path(key), OutlineEntry(_encoded_key(key), outline))
 
 
-def _store(path: str | None, entry: Entry | OutlineEntry) -> None:
+def store_places(key: str, offsets: dict[str, int]) -> None:
+    """Keep where functions of a binary are, where the cache can be written."""
+    _store(_path(key, "places"), PlacesEntry(_encoded_key(key), offsets))
+
+
+def _store(path: str | None, entry: Entry | OutlineEntry | PlacesEntry) -> None:
     from insitu.files import write_whole
 
     with contextlib.suppress(OSError, RecursionError, msgspec.MsgspecError, UnicodeError):

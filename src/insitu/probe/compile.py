@@ -69,7 +69,9 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
         compiled = _generate(run_passes(unit))
     else:
         from insitu.probe import cache
+        from insitu.probe.providers.support.known_places import KnownPlaces
 
+        context.known_places = KnownPlaces()
         outline_key = cache.outline_key(source, options)
         outline = cache.load_outline(outline_key)
         if outline is not None:
@@ -84,6 +86,7 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
             run_passes(unit, cached=False)
             _keep_outline(outline_key, unit)
             found = _from_cache(source, options, unit.clauses) or _compiled_and_kept(unit)
+        context.known_places.keep()
         compiled = found
     compiled.tells_missing = options.missing_probes != "ignore"
     compiled.warnings = unit.program.warnings + (unit.warnings if compiled.tells_missing else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
@@ -12,6 +13,7 @@ from typing import Final, Literal, NamedTuple
 from insitu.errors import InsituError
 from insitu.kernel import perf_event, pmu, procfs
 from insitu.kernel.perf_event import Attr, Flag, ReadFormat, Type, open_event, refusal
+from insitu.kernel.slow_close import close_later
 from insitu.record.event_names import OWN, NamedEvent
 
 __all__ = [
@@ -293,9 +295,21 @@ class Counters:
         ]
 
     def close_events(self) -> None:
-        """Close all. Idempotent."""
+        """Close all. Idempotent.
+
+        The last close of each trace event waits for an RCU grace period, 30 to 80 ms, one after the other: that
+        is left to a process in the background.
+        """
+        waiting = []
         while self._counters:
-            os.close(self._counters.pop().fd)
+            counter = self._counters.pop()
+            if self._chosen[counter.counted].event.type == Type.TRACEPOINT:
+                with contextlib.suppress(OSError):
+                    perf_event.disable(counter.fd)
+                waiting.append(counter.fd)
+            else:
+                os.close(counter.fd)
+        close_later(waiting)
         self._leaders.clear()
 
 

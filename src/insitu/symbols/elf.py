@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.errors import InsituError
-from insitu.foreign_files import open_foreign
+from insitu.foreign_files import file_identity, open_foreign
 from insitu.symbols.elf_compression import expanded
 from insitu.symbols.elf_layout import ELF32, ELF64, IDENT_BYTES, NHDR, ElfLayout, widened
 from insitu.symbols.read_budget import MAX_SECTION_BYTES, ReadBudget, is_there, megabytes
@@ -142,14 +142,8 @@ class Elf:
 
     @property
     def identity(self) -> str:
-        """Identifies this file and state of it on this machine; "" for an image.
-
-        Whoever changes a file can choose its contents, build id and times, but not the time of the change.
-        """
-        if self._file is None:
-            return ""
-        found = os.fstat(self._file.fileno())
-        return f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+        """Identifies this file and state of it on this machine, as file_identity(); "" for an image."""
+        return "" if self._file is None else file_identity(self._file.fileno())
 
     def read(self, offset: int, size: int) -> bytes:
         """At most ``size`` bytes from ``offset`` of the file on; fewer where the file ends."""

@@ -14,6 +14,7 @@ from insitu.errors import InsituError
 if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
     from insitu.probe.providers.arguments import Argument
+    from insitu.probe.providers.support.known_places import KnownPlaces
     from insitu.symbols.btf import Btf, Type
     from insitu.symbols.dwarf_types import BinaryTypes
     from insitu.symbols.elf import Elf
@@ -212,7 +213,8 @@ class Context(Struct, dict=True):
     ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES); ``trials`` is
     the kind of probes on request that are run (test, bench); ``unsafe``
     allows those that may harm (--unsafe). ``probe_filter`` is a regular expression that their names must match, and
-    ``traceable_functions`` a file to read instead of tracefs's available_filter_functions.
+    ``traceable_functions`` a file to read instead of tracefs's available_filter_functions. ``known_places`` is what
+    earlier runs found in binaries, where the cache is used.
     """
 
     pid: int | None = None
@@ -225,6 +227,7 @@ class Context(Struct, dict=True):
     unsafe: bool = False
     probe_filter: str = ""
     traceable_functions: str = ""
+    known_places: KnownPlaces | None = None
     _types: dict[str, BinaryTypes] = field(default_factory=dict)
     _elves: dict[str, Elf] = field(default_factory=dict)
     _btf_fds: dict[str, int] = field(default_factory=dict)
@@ -344,6 +347,8 @@ class Context(Struct, dict=True):
         """Give back what was opened. Attachments stay."""
         self._types.clear()
         self._elves.clear()
+        if self.known_places is not None:
+            self.known_places.close()
         while self._btf_fds:
             os.close(self._btf_fds.popitem()[1])
         if "tracefs" in self.__dict__:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
 from insitu.probe.providers.arguments import Argument
@@ -16,6 +17,7 @@ from insitu.probe.providers.support.binary import (
     binaries,
     each_binary,
     file_offset,
+    kernel_path,
     open_binary,
     place_of,
     program_kind,
@@ -24,10 +26,12 @@ from insitu.probe.providers.support.binary import (
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, missing, number, select
 from insitu.probe.providers.support.signature import entry_arguments, return_argument
-from insitu.probe.providers.support.source_lines import code_of_line
 from insitu.symbols.demangle import demangle
-from insitu.symbols.function_addresses import FunctionAddresses
 from insitu.symbols.instructions import begins_instruction
+
+if TYPE_CHECKING:
+    from insitu.symbols.elf import Elf
+    from insitu.symbols.function_addresses import FunctionAddresses
 
 __all__ = ["PROVIDERS"]
 
@@ -70,6 +74,8 @@ class Uprobe:
     ) -> list[AttachPoint]:
         if number(pattern) is not None:
             return self._at_address(spec, file, pattern, context)
+        if (known := self._known_point(file, pattern, context)) is not None:
+            return [known]
         elf, path = open_binary(file, context)
         function, plus, distance = pattern.partition("+")
         offset = number(distance) if plus else 0
@@ -77,7 +83,7 @@ class Uprobe:
             function, offset = pattern, 0  # "operator+" and its like
         if offset and self._returning:
             raise InsituError(f"{spec}: a return probe cannot have an offset")
-        places = FunctionAddresses(elf)
+        places = _functions_of(elf)
         found = []
         for name, address in _named(places, function, aliases):
             at = file_offset(elf, address + offset)
@@ -88,7 +94,18 @@ class Uprobe:
             shown = f"{self.names[0]}:{file}:{name}" + (f"+{offset}" if offset else "")
             detail = Place(path, at)
             found.append(AttachPoint(self.names[0], shown, file, name, offset, at, detail=detail, in_binary=True))
+        if context.known_places is not None and found and places.address(pattern) is not None:
+            context.known_places.add(path, elf.identity, pattern, place_of(found[0]).offset)
         return found
+
+    def _known_point(self, file: str, function: str, context: Context) -> AttachPoint | None:
+        """The point at a function of which an earlier run has kept where it begins."""
+        path = kernel_path(file, context)
+        at = context.known_places.offset(path, function) if context.known_places is not None else None
+        if at is None:
+            return None
+        shown, detail = f"{self.names[0]}:{file}:{function}", Place(path, at)
+        return AttachPoint(self.names[0], shown, file, function, 0, at, detail=detail, in_binary=True)
 
     def _names_source(self, spec: AttachSpec) -> bool:
         """Whether it is ``BINARY@SOURCE:LINE``, and not a binary with an @ in its name."""
@@ -103,6 +120,8 @@ class Uprobe:
             raise InsituError(f"{spec}: a return probe cannot be at a source line")
         if columns or not path or not source:
             raise InsituError(f"{spec}: expected {kind}:BINARY@SOURCE:LINE; columns are not supported", status=2)
+
+        from insitu.probe.providers.support.source_lines import code_of_line
 
         def find(file: str) -> list[AttachPoint]:
             elf, opened = open_binary(file, context)
@@ -131,7 +150,7 @@ class Uprobe:
         at = file_offset(elf, address)
         if at is None:
             return []
-        found = FunctionAddresses(elf).around(address)
+        found = _functions_of(elf).around(address)
         if found is None and not context.unsafe:
             raise InsituError(f"{spec}: {where} is not in a function", remedy="--unsafe attaches all the same")
         name, start = found or (where, address)
@@ -182,6 +201,13 @@ class Uprobe:
         return words[0], ":".join(words[1:])
 
 
+def _functions_of(elf: Elf) -> FunctionAddresses:
+    """Not imported where all places are known: reading symbols imports numpy."""
+    from insitu.symbols.function_addresses import FunctionAddresses
+
+    return FunctionAddresses(elf)
+
+
 def _named(places: FunctionAddresses, function: str, aliases: bool) -> Iterator[tuple[str, int]]:
     """Functions of that name or pattern with their addresses: raw names first, else as C++ and Rust write them.
 
@@ -217,7 +243,7 @@ def _unknown(path: str, function: str, files: list[str], context: Context) -> Ab
     known: dict[str, int] = {}
     for file in files:
         with suppress(InsituError):  # of one of many, which each_binary() has reported
-            known = known or FunctionAddresses(open_binary(file, context)[0]).by_name
+            known = known or _functions_of(open_binary(file, context)[0]).by_name
     if not known:
         return AbsentError(f"{path} has no symbols", remedy="install its debug symbols, or name an address")
     if Path(files[0]).name.partition(".")[0] in _IN_LIBC and _libc_has(function, context):
@@ -236,7 +262,7 @@ def _libc_has(function: str, context: Context) -> bool:
         (file,) = binaries("libc", context, AttachSpec("uprobe", ("libc",)))
     except AbsentError:
         return False
-    return FunctionAddresses(open_binary(file, context)[0]).address(function) is not None
+    return _functions_of(open_binary(file, context)[0]).address(function) is not None
 
 
 PROVIDERS = (Uprobe("uprobe", ("u",), False), Uprobe("uretprobe", ("ur",), True))

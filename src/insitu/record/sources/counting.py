@@ -37,6 +37,8 @@ class CountingOptions(NamedTuple):
     """Count on these CPUs, whatever runs there; None: what the target is."""
     tids: Sequence[int] = ()
     """Only these threads of the target."""
+    every_thread: bool = False
+    """All threads that there are, besides the command."""
     inherit: bool = True
     delay_s: float = 0.0
     """Until counting starts; below 0: until ``control`` says so."""
@@ -94,7 +96,8 @@ class CountingSource:
 
     @property
     def _counts_command(self) -> bool:
-        return bool(self._target.launched) and self._options.cpus is None and not self._target.pids
+        wanted = self._options
+        return bool(self._target.launched) and wanted.cpus is None and not (self._target.pids or wanted.every_thread)
 
     @property
     def _opened(self) -> Counters:
@@ -113,6 +116,8 @@ class CountingSource:
 
                 self._cgroups[cgroup] = open_cgroup(cgroup)
             counters.open_on_cpus(wanted.cpus, self._cgroups)
+        elif wanted.every_thread and counters.events:
+            self.notes += open_on_processes(counters, counters.events, procfs.pids())
         elif target.launched and not target.pids:
             open_on_task(counters, counters.events, target.launched.pid, inherit=True)
         elif counters.events and wanted.tids:
@@ -265,6 +270,11 @@ class CountingSource:
             for count in self.total.counts
             if not count.counted.reason
         ]
+
+    @property
+    def command_pid(self) -> int | None:
+        """The command's process; None without one."""
+        return self._target.launched.pid if self._target.launched else None
 
     @property
     def times_s(self) -> tuple[float, float] | None:

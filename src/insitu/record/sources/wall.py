@@ -8,7 +8,7 @@ import math
 import os
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -31,6 +31,8 @@ __all__ = ["WallSource"]
 _FOREVER: Final = 1 << 60
 _COPIES: Final = 16384
 _LOOKED_UP_WITHIN_S: Final = 0.1
+_UNTOLD_S: Final = 0.25
+"""Attaching to some hundred threads takes less."""
 _SNAPSHOT_SHARE: Final = 50
 """Of the time, snapshots of the maps take at most one part in so many."""
 
@@ -56,6 +58,12 @@ class WallSource(GeneratedSource):
         self._kinds: dict[int, int] = {}
         self._next_s = 0.0
         self._python: PythonWaits | None = None
+        self._began_early = ""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Also that more time is accounted than was asked for."""
+        return [*super().notes, *filter(None, [self._began_early])]
 
     @property
     def wait_s(self) -> float:
@@ -75,6 +83,7 @@ class WallSource(GeneratedSource):
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach, then let the programs know the target, and keep where its threads wait now."""
         asleep = self._sleepers({})  # takes long for thousands of threads: not while their time is accounted
+        begun_s = time.monotonic()
         super().start(directory, start_ns)
         maps, target = TargetMaps(self.map), self._target
         for key, kind in self._kinds.items():
@@ -97,6 +106,11 @@ class WallSource(GeneratedSource):
                 file.writelines(packed(each.thread) for each in asleep.values())
             waiting = {tid: [each.nr, each.path, each.thread.state] for tid, each in asleep.items()}
             write_whole(directory / WAITING, json.dumps(waiting).encode())
+        took_s = time.monotonic() - begun_s
+        if took_s > _UNTOLD_S:
+            self._began_early = (
+                f"attaching took {took_s:.1f} s, which are accounted besides the time that was asked for"
+            )
 
     def _pids(self) -> tuple[int, ...]:
         if self._target.whole_system:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from glob import escape, glob
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -26,7 +26,9 @@ from insitu.probe.providers.support.archives import archived
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard
 from insitu.probe.providers.support.perf_attachment import Event, attach_events
-from insitu.symbols.elf import NO_ADDRESS, Elf
+
+if TYPE_CHECKING:
+    from insitu.symbols.elf import Elf
 
 __all__ = [
     "Place",
@@ -34,6 +36,7 @@ __all__ = [
     "binaries",
     "each_binary",
     "file_offset",
+    "kernel_path",
     "open_binary",
     "place_of",
     "program_kind",
@@ -199,15 +202,25 @@ def _may_be_elf(path: str, root: str) -> bool:
 
 def open_binary(path: str, context: Context) -> tuple[Elf, str]:
     """The file and the path under which the kernel finds it. :raises InsituError: when it is not an ELF file."""
-    place = _root(context) + path
+    place = kernel_path(path, context)
     try:
         return context.elf(place), place
     except OSError as error:
         raise InsituError(f"cannot open {path}: {error.strerror}") from None
 
 
+def kernel_path(path: str, context: Context) -> str:
+    """The path under which the kernel finds a file that the traced process sees."""
+    return _root(context) + path
+
+
 def file_offset(elf: Elf, address: int) -> int | None:
     """The file offset of a virtual address; None when no segment contains it."""
+    # Where places are known, neither is imported.
+    import numpy as np
+
+    from insitu.symbols.elf import NO_ADDRESS
+
     if not 0 <= address < 1 << 64:
         return None
     offset = int(elf.offsets_of(np.array([address], np.uint64))[0])
@@ -244,6 +257,9 @@ def _seen_by_kernel(path: str, context: Context) -> str:
     archive, inner = archived(path)
     if inner:
         return archive
+    known = context.known_places.descriptor(path) if context.known_places is not None else None
+    if known is not None:
+        return path if procfs.split_root(path)[0] == "/" else f"/proc/self/fd/{known}"
     try:
         elf = context.elf(path)
     except OSError as error:

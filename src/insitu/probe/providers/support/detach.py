@@ -10,20 +10,14 @@ some kernels (Debian's 6.1) hold a lock, too (kernel/trace/bpf_trace.c: perf_eve
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, field
 
+from insitu.kernel.slow_close import close_in_parallel, close_later
 from insitu.probe.providers.base import Attachment
 
 __all__ = ["Descriptors", "close_together"]
-
-_MAX_THREADS = 64
-# A shell that leaves a copy of itself in the background and ends. The copy reads to the end of a pipe, that is until
-# we have closed our copies of the descriptors that it has inherited. Since it is not our child, the wait(2) of our
-# program does not report it. (The pipe is at 2: shells give what is in the background an empty input.)
-_KEEPER = ["/bin/sh", "-c", "read nothing <&2 &"]
 
 
 class Descriptors(Struct):
@@ -59,8 +53,8 @@ def close_together(attachments: Iterable[Attachment], *, silent: bool = False) -
             attachment.links, attachment.events, attachment.tracing = [], [], []
         else:
             attachment.close()
-    _close_all(now if silent else links + now)
-    _close_later(links + later if silent else later)
+    close_in_parallel(now if silent else links + now)
+    close_later(links + later if silent else later)
 
 
 def _disable(events: Sequence[int]) -> None:
@@ -71,48 +65,3 @@ def _disable(events: Sequence[int]) -> None:
         for event in events:
             with contextlib.suppress(OSError):
                 perf_event.disable(event)
-
-
-def _close_all(descriptors: Sequence[int]) -> None:
-    """Close them in parallel; on return, all are closed."""
-    shares = [descriptors[first::_MAX_THREADS] for first in range(min(_MAX_THREADS, len(descriptors)))]
-    import threading
-
-    threads = [threading.Thread(target=_close_each, args=(share,)) for share in shares[1:]]
-    for thread in threads:
-        thread.start()
-    for share in shares[:1]:
-        _close_each(share)
-    for thread in threads:
-        thread.join()
-
-
-def _close_each(descriptors: Sequence[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
-
-
-def _close_later(events: Sequence[int]) -> None:
-    """Close our copies of the events at once; the kernel's work is done when their keeper ends."""
-    if not events:
-        return
-    if os.getpid() == 1:  # whose children all orphans become
-        _close_all(events)
-        return
-    # (importing subprocess would take as long as all else here.)
-    reading, writing = os.pipe()
-    nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    actions = [*((os.POSIX_SPAWN_DUP2, nothing, fd) for fd in (0, 1)), (os.POSIX_SPAWN_DUP2, reading, 2)]
-    try:
-        for event in events:
-            os.set_inheritable(event, True)
-        shell = os.posix_spawn(_KEEPER[0], _KEEPER, os.environ, file_actions=actions, setsid=True)
-        with contextlib.suppress(ChildProcessError):  # somebody else has waited for it
-            os.waitpid(shell, 0)
-    except (OSError, NotImplementedError):
-        _close_all(events)  # no process to be had: then closing takes its time here
-    else:
-        _close_each(events)
-    finally:
-        for each in (reading, writing, nothing):
-            os.close(each)
