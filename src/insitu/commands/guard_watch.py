@@ -19,8 +19,9 @@ __all__ = ["watch"]
 _SIZES: Final = (1, 2, 4, 8)
 _MOST_WRITES: Final = 100_000  # that are shown at the end
 
-# The watchpoint is hit after the write. "comm" may hold anything: printf() of ready programs escapes it.
+# The watchpoint is hit after the write; the timer ticks once all is attached. "comm" may hold anything: printf() of ready programs escapes it.
 _PROGRAM: Final = """
+config = {{ print_maps_on_exit = 0 }}
 begin {{ @last = (uint64){first}; }}
 watchpoint:{address:#x}:{size}:w {{
     $after = (uint64)*(uint{bits}*){address:#x};
@@ -29,7 +30,10 @@ watchpoint:{address:#x}:{size}:w {{
     emit("write", (before = @last, after = $after, stack = ustack(dwarf)));
     @last = $after;
 }}
-end {{ clear(@last); }}
+interval:ms:100 / !@said / {{
+    @said = 1;
+    printf("watching {size} bytes at {address:#x}, which hold 0x%x; Ctrl-C ends it\\n", @last);
+}}
 """
 
 

@@ -342,11 +342,15 @@ static void *guarded(size_t size, size_t align, uint32_t family, uint64_t caller
 {
     if (!ready || busy)
         return NULL;
+    if (size > LARGEST_REGION || align > LARGEST_REGION) /* glibc cannot have it either, or it is one of a kind */
+        return NULL;
     __atomic_fetch_add(&guard_counts.blocks, 1, __ATOMIC_RELAXED);
-    if (!is_asked_for(size, caller) || align > guard_page || size > PTRDIFF_MAX - 2 * guard_page)
+    if (!is_asked_for(size, caller))
         return NULL;
     busy = true;
     uint64_t pages = size ? (size + guard_page - 1) / guard_page : 1;
+    if (align > guard_page)
+        pages += align / guard_page;
     pthread_mutex_lock(&lock);
     uint32_t at = take_slot(pages);
     pthread_mutex_unlock(&lock);
@@ -367,7 +371,8 @@ static void *guarded(size_t size, size_t align, uint32_t family, uint64_t caller
         return NULL;
     }
     uint64_t end = slot->base + slot->pages * guard_page;
-    slot->user = guard_settings.before ? slot->base : (end - size) & ~(uint64_t)(align - 1);
+    uint64_t user = guard_settings.before ? slot->base + align - 1 : end - size;
+    slot->user = user & ~(uint64_t)(align - 1);
     slot->size = size;
     slot->align = (uint32_t)align;
     slot->family = family;
