@@ -1,4 +1,4 @@
-"""insitu guard: every fault of generated programs is found where the generator put it, and nothing sound is blamed."""
+"""insitu guard: every fault is found where the generator of programs put it, and nothing sound is blamed."""
 
 from __future__ import annotations
 
@@ -199,8 +199,18 @@ def test_families_that_do_not_match_are_reported_and_the_program_goes_on(built: 
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"before": 1}, {"exact": 1}, {"mprotect": 1}, {"sample": 3}, {"min": 16, "max": 64}, {"memory": 1 << 16}]
-    + [{"quarantine": 0}, {"quarantine": 1, "mprotect": 1}, {"slots": 5}],
+    [
+        {},
+        {"before": 1},
+        {"exact": 1},
+        {"mprotect": 1},
+        {"sample": 3},
+        {"min": 16, "max": 64},
+        {"memory": 1 << 16},
+        {"quarantine": 0},
+        {"quarantine": 1, "mprotect": 1},
+        {"slots": 5},
+    ],
     ids=str,
 )
 def test_a_sound_program_runs_as_without_it(settings: Mapping[str, int], built: Path, tmp_path: Path) -> None:
@@ -272,7 +282,7 @@ REAL: Mapping[str, Callable[[Path], list[str]]] = {
     "sqlite3": lambda folder: [
         "sqlite3",
         ":memory:",
-        "with recursive n(x) as (select 1 union all select x+1 from n limit 500) select sum(x), group_concat(x) from n",
+        "with recursive n(x) as (select 1 union all select x+1 from n limit 500) select group_concat(x) from n",
     ],
     "sort": lambda folder: ["sort", str(PROGRAMS / "fault.c")],
     "perl": lambda folder: ["perl", "-e", "my %h; $h{$_ % 7} .= $_ for 1..2000; print join ',', map {$h{$_}} 0..6;"],
@@ -330,7 +340,9 @@ def test_what_cannot_be_guarded_is_refused_in_one_line(built: Path, tmp_path: Pa
     source = tmp_path / "main.c"
     source.write_text("#include <stdlib.h>\nint main(void) { return !malloc(1); }\n")
     own = tmp_path / "own.c"
-    own.write_text("#include <stddef.h>\nvoid *malloc(size_t s) { return 0; }\nint main(void) { return !malloc(1); }\n")
+    own.write_text(
+        "#include <stddef.h>\nvoid *malloc(size_t s) { return 0; }\nint main(void) { return !malloc(1); }\n"
+    )
     for name, words, said in (
         ("static", ["-static", str(source)], "statically linked"),
         ("sanitized", ["-fsanitize=address", str(source)], "AddressSanitizer"),
@@ -370,7 +382,9 @@ def test_each_write_of_a_watched_address_has_its_stack_and_both_values(tmp_path:
         address = child.stdout.readline().decode().strip()
         words = [sys.executable, "-m", "insitu", "guard", "-p", str(child.pid), "--watch", f"{address}:8", "--json"]
         session = tmp_path / "watch.insitu"
-        with subprocess.Popen([*words, "-o", str(session)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watcher:
+        with subprocess.Popen(
+            [*words, "-o", str(session)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as watcher:
             assert watcher.stderr is not None
             assert "watching" in watcher.stderr.readline()
             child.stdin.write(b"\n")

@@ -19,7 +19,7 @@ __all__ = ["watch"]
 _SIZES: Final = (1, 2, 4, 8)
 _MOST_WRITES: Final = 100_000  # that are shown at the end
 
-# The watchpoint is hit after the write; the timer ticks once all is attached. "comm" may hold anything: printf() of ready programs escapes it.
+# The watchpoint is hit after the write; the timer ticks once all is attached.
 _PROGRAM: Final = """
 config = {{ print_maps_on_exit = 0 }}
 begin {{ @last = (uint64){first}; }}
@@ -140,7 +140,7 @@ def _writes(session: Session) -> list[dict[str, Any]]:
     frames: dict[int, list[dict[str, Any]]] = {}
     for stack, function, module, file, line in session.sql(
         "select stack, function, module, file, line from stack_frame "
-        'where stack in (select stack from event.write) order by stack, position'
+        "where stack in (select stack from event.write) order by stack, position"
     ).iter_rows():
         frames.setdefault(stack, []).append({"function": function, "module": module, "file": file, "line": line})
     names = ("ts_ns", "tid", "name", "before", "after")
