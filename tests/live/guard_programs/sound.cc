@@ -1,5 +1,6 @@
 // Sound uses of the heap, checked by the program itself: it prints "sound" and exits with 0, or says what was wrong.
 #include <malloc.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -115,5 +116,11 @@ int main(int count, char **words)
         _exit(1);
     }
     require(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 9, "exec");
+    require(!mlockall(MCL_CURRENT | MCL_FUTURE), "mlockall");
+    containers();
+    std::thread([] {
+        for (;;) // also while the program exits
+            free(malloc(100));
+    }).detach();
     puts("sound");
 }

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <setjmp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -71,11 +72,12 @@ extern struct counts guard_counts;
 extern uint64_t guard_page;
 
 /* guard_blocks.c */
+extern _Thread_local __attribute__((tls_model("initial-exec"))) bool guard_checking; /* faults go to guard_check */
+extern sigjmp_buf guard_check;
 struct slot *guard_slot_at(uint64_t address);      /* the slot whose pages, or the page after them, hold it; or NULL */
 struct slot *guard_neighbour(struct slot *, int);  /* the one before (-1) or after (1) by address; or NULL */
 const void *guard_stack_of(const struct slot *, int which);
 uint64_t guard_damaged_byte(const struct slot *);  /* the first byte beside the block that was changed; 0: none */
-void guard_check_live(void (*found)(struct slot *, uint64_t address));
 void guard_here(struct origin *, void *stack, size_t most);
 
 /* guard_reports.c */

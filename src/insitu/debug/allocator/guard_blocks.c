@@ -66,14 +66,18 @@ static size_t site_count, module_count;
 
 TLS bool busy;
 TLS uint64_t until_sample, random_state, stack_end, stack_start;
+TLS uint32_t own_tid;
+_Thread_local __attribute__((tls_model("initial-exec"))) bool guard_checking;
+sigjmp_buf guard_check;
 
 /* Where the code is that has called, and what its stack holds */
 
-static void find_stack(uint64_t sp)
+static void find_thread(uint64_t sp)
 {
+    own_tid = (uint32_t)syscall(SYS_gettid);
     uint64_t main_end = (uint64_t)__libc_stack_end;
     stack_start = stack_end = 0;
-    if (syscall(SYS_gettid) == getpid() && sp < main_end && main_end - sp < 64u << 20) {
+    if (own_tid == (uint32_t)getpid() && sp < main_end && main_end - sp < 64u << 20) {
         stack_start = main_end - (64u << 20);
         stack_end = main_end;
         return;
@@ -106,9 +110,9 @@ __attribute__((noinline)) void guard_here(struct origin *origin, void *stack, si
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     origin->ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-    origin->tid = (uint32_t)syscall(SYS_gettid);
-    if (!stack_end)
-        find_stack(r->sp);
+    if (!own_tid)
+        find_thread(r->sp);
+    origin->tid = own_tid;
     /* A coroutine's stack is not the thread's: what is known of it is only the page of its stack pointer. */
     bool own = r->sp >= stack_start && r->sp < stack_end;
     uint64_t end = own ? stack_end : (r->sp | (guard_page - 1)) + 1;
@@ -136,14 +140,13 @@ static bool open_pages(uint64_t address, uint64_t pages)
     return !mprotect((void *)address, pages * guard_page, PROT_READ | PROT_WRITE);
 }
 
-static void close_pages(uint64_t address, uint64_t pages)
+/* Their content is gone then: pages that are opened again hold zeros. */
+static bool close_pages(uint64_t address, uint64_t pages)
 {
-    if (guard_counts.guard_pages) {
-        madvise((void *)address, pages * guard_page, MADV_GUARD_INSTALL);
-        return;
-    }
-    madvise((void *)address, pages * guard_page, MADV_DONTNEED);
-    mprotect((void *)address, pages * guard_page, PROT_NONE);
+    if (guard_counts.guard_pages)
+        return !madvise((void *)address, pages * guard_page, MADV_GUARD_INSTALL);
+    return !madvise((void *)address, pages * guard_page, MADV_DONTNEED) &&
+           !mprotect((void *)address, pages * guard_page, PROT_NONE);
 }
 
 /* Let the region hold so many more pages. The lock is held. */
@@ -298,13 +301,21 @@ uint64_t guard_damaged_byte(const struct slot *slot)
     return after ? after : changed(slot->base, slot->user);
 }
 
-void guard_check_live(void (*found)(struct slot *, uint64_t))
+/* Threads that still run may free a block while it is looked at: the fault leads back here. */
+static void check_live(void)
 {
-    for (uint32_t at = 1; at <= slots_used; at++) {
+    static volatile uint32_t at;
+    if (sigsetjmp(guard_check, 1))
+        at++;
+    guard_checking = true;
+    for (; at <= slots_used; at++) {
+        if (!at)
+            continue;
         uint64_t damaged = slots[at].state == STATE_LIVE ? guard_damaged_byte(&slots[at]) : 0;
         if (damaged)
-            found(&slots[at], damaged);
+            guard_report(FAULT_DAMAGE, &slots[at], damaged, 0);
     }
+    guard_checking = false;
 }
 
 /* Which blocks are guarded */
@@ -448,12 +459,13 @@ static void release(void *block, uint32_t family)
     struct slot *slot = released(address, family);
     busy = true;
     guard_here(&slot->origin[1], stack_at(slot, 1), guard_settings.stack);
-    close_pages(slot->base, slot->pages);
+    bool closed = close_pages(slot->base, slot->pages);
     pthread_mutex_lock(&lock);
     guard_counts.freed++;
     guard_counts.live--;
     guard_counts.bytes -= slot->pages * guard_page;
-    enter_quarantine((uint32_t)(slot - slots));
+    if (closed) /* else it is never used again */
+        enter_quarantine((uint32_t)(slot - slots));
     pthread_mutex_unlock(&lock);
     busy = false;
     errno = error;
@@ -579,6 +591,23 @@ EXPORT size_t malloc_usable_size(void *block)
         *(void **)&next = libc ? dlsym(libc, "malloc_usable_size") : NULL;
     }
     return block && next ? next(block) : 0;
+}
+
+/* Memory of the region cannot be locked: its tables would be made resident, and locked pages cannot be closed. */
+
+EXPORT int mlockall(int flags)
+{
+    return ready ? 0 : (int)syscall(SYS_mlockall, flags);
+}
+
+EXPORT int mlock(const void *address, size_t size)
+{
+    return ready && in_region((uint64_t)address) ? 0 : (int)syscall(SYS_mlock, address, size);
+}
+
+EXPORT int mlock2(const void *address, size_t size, unsigned flags)
+{
+    return ready && in_region((uint64_t)address) ? 0 : (int)syscall(SYS_mlock2, address, size, flags);
 }
 
 /* C++. A program that replaces some of these operators has its own: the others come to it, as the standard says. */
@@ -788,13 +817,10 @@ static void in_child(void)
 {
     pthread_mutex_init(&lock, NULL);
     guard_reports_forked();
+    if (own_tid)
+        own_tid = (uint32_t)syscall(SYS_gettid); /* its stack stays that of the thread that forked */
     uint64_t guard_pages = guard_counts.guard_pages, live = guard_counts.live, bytes = guard_counts.bytes;
     guard_counts = (struct counts){.guard_pages = guard_pages, .live = live, .bytes = bytes};
-}
-
-static void found_at_exit(struct slot *slot, uint64_t address)
-{
-    guard_report(FAULT_DAMAGE, slot, address, 0);
 }
 
 __attribute__((constructor)) static void begin(void)
@@ -825,9 +851,7 @@ __attribute__((destructor)) static void end(void)
     if (!ready)
         return;
     busy = true;
-    pthread_mutex_lock(&lock);
-    guard_check_live(found_at_exit);
-    pthread_mutex_unlock(&lock);
+    check_live();
     guard_report_counts();
     busy = false;
 }

@@ -231,6 +231,8 @@ static void report_signal(int number, siginfo_t *info, const ucontext_t *context
 
 static void on_fault(int number, siginfo_t *info, void *context)
 {
+    if (guard_checking)
+        siglongjmp(guard_check, 1);
     int error = errno;
     const struct sigaction *program = &wanted[number == SIGBUS];
     bool handled = program->sa_handler != SIG_DFL && program->sa_handler != SIG_IGN;
