@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +20,11 @@ class Cost(NamedTuple):
     peak_mib: float
 
 
-def once(command: Sequence[str], output: str = os.devnull, environment: Mapping[str, str] | None = None) -> Cost:
+def once(command: Sequence[str], output: str = os.devnull) -> Cost:
     """Run a command with its output thrown away (or kept in ``output``); it must succeed."""
     with open(output, "wb") as sink:  # noqa: PTH123
         start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.DEVNULL, env=environment)
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)

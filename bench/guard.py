@@ -12,8 +12,8 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from bench._measure import Cost, once
 from insitu.debug.guard_program import Settings, environment
 
 _RUNS = 3
@@ -88,9 +88,44 @@ int main(void) {
 """
 
 
+# Starts a program and prints its CPU time in microseconds and its largest resident size in KiB: what this program
+# would see of its children is at least its own size.
+_MEASURE = r"""
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    (void)count;
+    int status, output = dup(1);
+    pid_t child = fork();
+    if (!child) {
+        freopen("/dev/null", "w", stdout);
+        freopen("/dev/null", "w", stderr);
+        close(output);
+        execvp(words[1], words + 1);
+        _exit(127);
+    }
+    struct rusage usage;
+    wait4(child, &status, 0, &usage);
+    long seconds = usage.ru_utime.tv_sec + usage.ru_stime.tv_sec;
+    printf("%ld %ld\n", 1000000 * seconds + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec, usage.ru_maxrss);
+    return status != 0;
+}
+"""
+
+
+class _Cost(NamedTuple):
+    cpu_s: float
+    mib: float
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        source = folder / "measure.c"
+        source.write_text(_MEASURE)
+        subprocess.run(["gcc", "-O2", "-w", "-o", folder / "measure", source], check=True)
         programs = {"allocations only": _CHURN, "words in a hash table": _WORDS, "matrices": _COMPUTE}
         for what, text in programs.items():
             source, plain, checked = folder / "p.c", folder / "plain", folder / "asan"
@@ -119,12 +154,12 @@ def _row(what: str, plain: Sequence[str], checked: Sequence[str], folder: Path) 
         ways["valgrind"] = (words, base)
     if checked:
         ways["AddressSanitizer"] = (checked, {**base, "ASAN_OPTIONS": "detect_leaks=0"})
-    costs: dict[str, list[Cost]] = {way: [] for way in ways}
+    costs: dict[str, list[_Cost]] = {way: [] for way in ways}
     for _ in range(_RUNS):
         for way, (command, variables) in ways.items():
-            costs[way].append(once(command, environment=variables))
+            costs[way].append(_once(command, variables, folder))
     medians = {
-        way: (statistics.median(c.cpu_s for c in each), statistics.median(c.peak_mib for c in each))
+        way: (statistics.median(c.cpu_s for c in each), statistics.median(c.mib for c in each))
         for way, each in costs.items()
     }
     seconds, mib = medians.pop("alone")
@@ -137,3 +172,11 @@ def _row(what: str, plain: Sequence[str], checked: Sequence[str], folder: Path) 
 def _guarded(folder: Path, **settings: int) -> Mapping[str, str]:
     folder.mkdir(exist_ok=True)
     return environment(Settings(**settings), folder, [], "")
+
+
+def _once(command: Sequence[str], variables: Mapping[str, str], folder: Path) -> _Cost:
+    """CPU time of the command and all that it starts, and the largest resident size of any of them."""
+    words = ["env", *(f"{name}={value}" for name, value in variables.items() if os.environ.get(name) != value)]
+    ran = subprocess.run([folder / "measure", *words, *command], capture_output=True, text=True, check=True)
+    microseconds, kib = map(int, ran.stdout.split())
+    return _Cost(microseconds / 1e6, kib / 1024)

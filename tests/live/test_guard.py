@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from insitu.debug.guard import guard
 from insitu.debug.guard_faults import Fault, explained
 from insitu.debug.guard_program import LIBRARY, Settings, environment
 from insitu.debug.guard_records import Records, read_records
@@ -323,6 +324,11 @@ def test_the_command_says_in_words_what_happened_and_dies_as_the_program_does(bu
         [sys.executable, "-m", "insitu", "report", session], capture_output=True, text=True, check=True
     )
     assert "access_here" in report.stdout and "overrun" in report.stdout
+
+
+def test_python_has_the_faults_too(built: Path) -> None:
+    found = guard(Access("double", "malloc", 100, 16, 0, 1, 0).command(built))
+    assert (found.status, [fault.kind for fault in found.faults]) == (128 + signal.SIGABRT, ["double-free"])
 
 
 def test_a_fault_that_does_not_kill_makes_the_status_1(built: Path) -> None:

@@ -38,11 +38,9 @@ from insitu.commands._options import (
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from insitu.debug.guard_faults import Fault
+    from insitu.debug.guard import Guarded
     from insitu.debug.guard_program import Settings
-    from insitu.debug.guard_records import Counts, Records
+    from insitu.debug.guard_records import Counts
 
 __all__ = ["PROPERTIES", "arguments", "run"]
 
@@ -115,52 +113,42 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _guard(args: argparse.Namespace, command: list[str]) -> int:
-    import contextlib
     import time
     from pathlib import Path
-    from tempfile import gettempdir
 
-    from insitu.debug.guard_map_count import raised_map_count
-    from insitu.debug.guard_program import environment, refuse_unsuitable
-    from insitu.debug.guard_records import read_records
+    from insitu import messages
+    from insitu.debug.guard import guard
     from insitu.record.bare_run import run_command
     from insitu.record.launcher import executable
-    from insitu.temporary_directories import TemporaryDirectory
 
-    program = executable(command)
-    refuse_unsuitable(program)
+    executable(command)
     if args.core:
         _allow_core()
     start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    with contextlib.ExitStack() as context:
-        temporary = TemporaryDirectory(gettempdir(), "insitu-guard-", "")
-        context.callback(temporary.remove)
-        directory = Path(temporary.path)
-        _open_to_other_users(directory)
-        variables = environment(_settings(args), directory, args.site, program)
-        context.enter_context(raised_map_count(args.raise_map_count))
-        status = run_command(command, variables)
-        records = read_records(directory)
-    faults = _report(args, records)
+    found = guard(command, _settings(args), sites=args.site, max_map_count=args.raise_map_count, run=run_command)
+    _report(args, found)
     if args.output:
         from insitu.commands._output import Displaced
         from insitu.debug.guard_session import save
 
         displaced = Displaced(args.output)
-        save(Path(args.output), command, faults, _notes(records), start_ns)
+        save(Path(args.output), command, found.faults, found.notes, start_ns)
         if not args.quiet:
             displaced.report()
-    return status or int(bool(faults))
+    for note in found.notes:
+        messages.warning(note)
+    if not args.quiet:
+        messages.note(_summary(found.counts, len(found.faults)))
+    return found.status or int(bool(found.faults))
 
 
 def _settings(args: argparse.Namespace) -> "Settings":
     from insitu.debug.guard_program import Settings
-    from insitu.kernel.procfs import available_memory
 
     low, high = args.size or (0, Settings().max)
     return Settings(
         sample=args.sample,
-        memory=args.memory or max((available_memory() or 1 << 32) // 2, 1 << 26),
+        memory=args.memory or 0,
         quarantine=args.quarantine,
         min=low,
         max=high,
@@ -169,14 +157,6 @@ def _settings(args: argparse.Namespace) -> "Settings":
         exact=int(args.exact),
         mprotect=int(args.mprotect),
     )
-
-
-def _open_to_other_users(directory: "Path") -> None:
-    """Programs of root that become other users report too: these may add files, but neither list nor replace any."""
-    import os
-
-    if not os.geteuid():
-        directory.chmod(0o1733)
 
 
 def _allow_core() -> None:
@@ -193,52 +173,23 @@ def _allow_core() -> None:
         messages.note(f"core files go where kernel.core_pattern says: {procfs.sysctl('kernel.core_pattern') or '?'}")
 
 
-def _report(args: argparse.Namespace, records: "Records") -> "list[Fault]":
+def _report(args: argparse.Namespace, found: "Guarded") -> None:
     import sys
 
-    from insitu import messages
-    from insitu.debug.guard_faults import explained
-    from insitu.debug.guard_program import LIBRARY
     from insitu.views import guard as view
     from insitu.views.terminal import Screen
 
-    faults, notes = explained(records.faults, LIBRARY)
-    notes += _notes(records)
     if args.json:
         from insitu.valid_text import json_document
 
-        documents = [view.document(fault) for fault in faults]
-        counts = [each._asdict() for each in records.counts]
-        print(json_document({"format": "insitu-guard-1", "faults": documents, "processes": counts, "notes": notes}))
-    else:
-        screen = Screen.of(sys.stderr)
-        for fault in faults:
-            screen.write(view.blocks(fault, most=args.max_frames))
-    for note in notes:
-        messages.warning(note)
-    if not args.quiet:
-        messages.note(_summary(records.counts, len(faults)))
-    return faults
-
-
-def _notes(records: "Records") -> list[str]:
-    """What was not guarded, and why."""
-    notes = []
-    memory = sum(each.no_memory for each in records.counts)
-    mappings = sum(each.no_mappings for each in records.counts)
-    if memory:
-        notes.append(f"{memory:,} blocks were not guarded: --memory was reached (more: --memory SIZE, --sample N)")
-    if mappings:
-        from insitu.kernel import procfs
-
-        limit = procfs.sysctl("vm.max_map_count")
-        notes.append(
-            f"{mappings:,} blocks were not guarded: the kernel had no more mappings (vm.max_map_count is {limit}, "
-            "two are needed for a block; --raise-map-count N, or --sample N)"
-        )
-    if records.damaged:
-        notes.append(f"{records.damaged} reports of processes are incomplete and were left out")
-    return notes
+        documents = [view.document(fault) for fault in found.faults]
+        counts = [each._asdict() for each in found.counts]
+        shown = {"format": "insitu-guard-1", "faults": documents, "processes": counts, "notes": found.notes}
+        print(json_document(shown))
+        return
+    screen = Screen.of(sys.stderr)
+    for fault in found.faults:
+        screen.write(view.blocks(fault, most=args.max_frames))
 
 
 def _summary(counts: "list[Counts]", faults: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.symbols.elf import Elf
 from insitu.symbols.function_addresses import FunctionAddresses
 
@@ -20,6 +21,7 @@ LIBRARY: Final = Path(__file__).with_name("libinsitu-guard.so")
 _PT_INTERP: Final = 3
 _MOST_INTERPRETERS: Final = 4  # as BINPRM_MAX_RECURSION of the kernel
 _MOST_LINE: Final = 256
+_LEAST_MEMORY: Final = 1 << 26
 _X86_64: Final = 62  # EM_X86_64
 _ALLOCATORS: Final = {
     b"je_malloc_conf": "jemalloc",
@@ -34,7 +36,8 @@ class Settings(NamedTuple):
 
     sample: int = 1
     slots: int = 0
-    memory: int = 1 << 32
+    memory: int = 0
+    """0: half of what is available when the command starts."""
     quarantine: int = 16384
     min: int = 0
     max: int = (1 << 64) - 1
@@ -107,6 +110,8 @@ def _refuse_own_allocator(path: str, elf: Elf) -> None:
 def environment(settings: Settings, directory: Path, sites: Sequence[str], program: str) -> Mapping[str, str]:
     """The variables to add. ``sites`` are FUNCTION, of the program, or FILE:FUNCTION. Raises InsituError."""
     given = os.environ.get("LD_PRELOAD")
+    if not settings.memory:
+        settings = settings._replace(memory=max(procfs.available_memory() // 2, _LEAST_MEMORY))
     made = {
         "LD_PRELOAD": f"{LIBRARY}:{given}" if given else str(LIBRARY),
         "INSITU_GUARD_DIRECTORY": str(directory),
