@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -107,7 +107,7 @@ def _refuse_own_allocator(path: str, elf: Elf) -> None:
             )
 
 
-def environment(settings: Settings, directory: Path, sites: Sequence[str], program: str) -> Mapping[str, str]:
+def environment(settings: Settings, directory: Path, sites: Sequence[str], program: str) -> dict[str, str]:
     """The variables to add. ``sites`` are FUNCTION, of the program, or FILE:FUNCTION. Raises InsituError."""
     given = os.environ.get("LD_PRELOAD")
     if not settings.memory:

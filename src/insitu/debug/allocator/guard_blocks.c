@@ -13,6 +13,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -58,6 +59,7 @@ static uint32_t *slot_of_page;
 static struct slot *slots; /* 0 is none */
 static char *stacks;
 static uint32_t slots_used, most_slots;
+static uint64_t most_live = ~0ull; /* that mappings allow */
 static uint32_t bins[BINS], quarantine_first, quarantine_last;
 static uint64_t quarantine_length;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -236,8 +238,8 @@ static uint32_t take_slot(uint64_t pages)
         guard_counts.no_memory++;
         return 0;
     }
-    uint32_t at = used_slot(pages);
-    if (!at && !(at = new_slot(pages))) {
+    uint32_t at = guard_counts.live < most_live ? used_slot(pages) : 0;
+    if (!at && (guard_counts.live >= most_live || !(at = new_slot(pages)))) {
         guard_counts.no_mappings++;
         return 0;
     }
@@ -803,6 +805,19 @@ static bool has_guard_pages(void)
     return has;
 }
 
+/* Each living block needs two mappings. An eighth of them is left to the program, which would fail without. */
+static uint64_t blocks_in_mappings(void)
+{
+    char text[32] = "";
+    uint64_t most = 65530;
+    int file = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+    if (file >= 0 && read(file, text, sizeof text - 1) > 0)
+        most = strtoull(text, NULL, 10);
+    if (file >= 0)
+        close(file);
+    return (most - most / 8) / 2;
+}
+
 static void before_fork(void)
 {
     pthread_mutex_lock(&lock);
@@ -833,6 +848,8 @@ __attribute__((constructor)) static void begin(void)
     if (!getenv("INSITU_GUARD_DIRECTORY") || !reserve_all())
         return;
     guard_counts.guard_pages = !guard_settings.mprotect && has_guard_pages();
+    if (!guard_counts.guard_pages)
+        most_live = blocks_in_mappings();
     *(void **)&program_new = dlsym(RTLD_DEFAULT, "_Znwm");
     *(void **)&program_delete = dlsym(RTLD_DEFAULT, "_ZdlPv");
     Dl_info own, new, delete;
