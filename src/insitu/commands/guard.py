@@ -69,7 +69,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--quarantine", type=count, default=16384, metavar="N", help="freed blocks kept inaccessible (default 16384)"
     )
     how.add_argument(
-        "--memory", type=size, metavar="SIZE", help="pages of guarded blocks at most (default: half of what is free)"
+        "--memory", type=size, metavar="SIZE", help="for guarded blocks at most (default: half of what is available)"
     )
     how.add_argument("--stack", type=size, default=2048, metavar="SIZE", help="stack kept per call (default 2K)")
     how.add_argument("--mprotect", action="store_true", help="do not use guard pages (Linux 6.13), but mappings")

@@ -1,4 +1,5 @@
-/* What the two halves of the guard allocator share: guard_blocks.c (the blocks) and guard_reports.c (the reports).
+/* A preloaded allocator that places blocks against inaccessible pages, for `insitu guard`: what its reports hold, and
+ * what the code that writes them (guard_reports.c) shares with the allocator (the other files).
  *
  * The structures that reports hold are read by insitu/debug/guard_reports.py: change both.
  */
@@ -49,7 +50,7 @@ struct slot {
 struct settings {
     uint64_t sample;     /* guard one block of so many; 1: every one */
     uint64_t slots;      /* most guarded blocks at a time; 0: no limit */
-    uint64_t memory;     /* most bytes of guarded blocks' pages */
+    uint64_t memory;     /* most bytes of memory that guarded blocks take */
     uint64_t quarantine; /* most freed blocks that stay inaccessible */
     uint64_t min, max;   /* only blocks of such sizes */
     uint64_t stack;      /* bytes of stack that are copied of each allocation and free */
@@ -61,7 +62,8 @@ struct settings {
 /* What a process did, written when it exits. */
 struct counts {
     uint64_t blocks, guarded, freed;
-    uint64_t live, live_most, bytes, bytes_most;
+    uint64_t live, live_most;
+    uint64_t bytes, bytes_most; /* of memory, of living guarded blocks */
     uint64_t no_memory;   /* blocks not guarded as settings.memory or settings.slots was reached */
     uint64_t no_mappings; /* blocks not guarded as the kernel refused: vm.max_map_count, or memory */
     uint64_t guard_pages; /* whether the kernel's guard pages are used (Linux 6.13) */
@@ -71,7 +73,7 @@ extern struct settings guard_settings;
 extern struct counts guard_counts;
 extern uint64_t guard_page;
 
-/* guard_blocks.c */
+/* guard_slots.c, guard_stack.c */
 extern _Thread_local __attribute__((tls_model("initial-exec"))) bool guard_checking; /* faults go to guard_check */
 extern sigjmp_buf guard_check;
 struct slot *guard_slot_at(uint64_t address);      /* the slot whose pages, or the page after them, hold it; or NULL */
