@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import insitu.debug.guard_session  # noqa: F401 - its table, which a view reads
 from insitu.cli import command_parser, main
 from insitu.commands import COMMANDS
 from insitu.kernel import procfs

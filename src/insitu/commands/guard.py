@@ -118,10 +118,14 @@ def _guard(args: argparse.Namespace, command: list[str]) -> int:
 
     from insitu import messages
     from insitu.debug.guard import guard
+    from insitu.kernel import procfs
     from insitu.record.bare_run import run_command
     from insitu.record.launcher import executable
+    from insitu.session.directory import refuse_in_the_way
 
     executable(command)
+    if args.output:
+        refuse_in_the_way(Path(args.output), procfs)
     if args.core:
         _allow_core()
     start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
