@@ -21,6 +21,7 @@ from insitu.debug.guard import guard
 from insitu.debug.guard_faults import Fault, explained
 from insitu.debug.guard_program import LIBRARY, Settings, environment
 from insitu.debug.guard_records import DOUBLE_FREE, Records, read_records
+from insitu.views.guard import verdict
 
 __all__ = ["unprivileged"]
 
@@ -181,6 +182,16 @@ def test_uses_of_freed_blocks_and_wrong_frees_are_found(built: Path, tmp_path: P
             assert fault.block.freed is not None
             assert fault.block.freed.stack[0].function == "free_here"
             assert (fault.block.freed.tid != fault.pid) == bool(use.thread)
+
+
+def test_bytes_beside_a_block_that_is_never_freed_are_checked_at_exit(built: Path, tmp_path: Path) -> None:
+    offsets = (24, 30, -1, -8)
+    accesses = [Access("write-kept", "malloc", 24, 16, offset, 1, 0) for offset in (*offsets, 23)]
+    ran = run_all([each.command(built) for each in accesses], tmp_path / "reports")
+    found = [(fault.access, fault.offset, fault.freed_by) for fault in ran.faults]
+    assert found == [("found later", offset, 0) for offset in offsets]
+    assert ran.statuses == [0] * 5
+    assert "exited after somebody had overwritten the byte directly after the end" in verdict(ran.faults[0])
 
 
 def test_families_that_do_not_match_are_reported_and_the_program_goes_on(built: Path, tmp_path: Path) -> None:

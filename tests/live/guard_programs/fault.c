@@ -1,6 +1,6 @@
 /* One faulty use of one block: fault KIND HOW SIZE ALIGN OFFSET WIDTH THREAD
  *
- * KIND: read, write: an access to WIDTH bytes at OFFSET of the living block, which is then freed; read-freed,
+ * KIND: read, write: an access to WIDTH bytes at OFFSET of the living block, which is then freed, or kept (write-kept); read-freed,
  * write-freed: after it was freed; double: freed twice; invalid: OFFSET bytes into the block are freed; stack,
  * static: what is not on the heap is freed. HOW allocates: malloc, calloc, realloc, memalign, new, new[].
  */
@@ -68,6 +68,8 @@ static void *fault(void *unused)
     } else if (!strcmp(kind, "read-freed") || !strcmp(kind, "write-freed")) {
         free_here(block);
         access_here(kind[0] == 'w');
+    } else if (!strcmp(kind, "write-kept")) {
+        access_here(1);
     } else if (!strcmp(kind, "double")) {
         free_here(block);
         free_here(block);
