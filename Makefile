@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 WEB := src/insitu/web
+GUARD := src/insitu/debug/libinsitu-guard.so
+GUARD_FLAGS := -O2 -g -std=gnu11 -Wall -Wextra -Wno-unused-parameter -fPIC -shared -fvisibility=hidden -fno-builtin
 WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
 # What Debian packages each part needs is said in one place: tools/debian-packages.
@@ -13,7 +15,7 @@ WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -p
 # What shares a guest or a module's fixtures runs in one process, the longest first: see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
-setup: $(STAMP)/system $(STAMP)/python $(WEB)/dist/.built
+setup: $(STAMP)/system $(STAMP)/python $(WEB)/dist/.built $(GUARD)
 
 $(STAMP)/system: tools/debian-packages
 	@mkdir -p $(STAMP)
@@ -29,6 +31,13 @@ $(STAMP)/python: pyproject.toml | $(STAMP)/system
 $(WEB)/dist/.built: $(WEB_SOURCES) | $(STAMP)/system
 	cd $(WEB) && npm ci --no-audit --no-fund --silent && npm run --silent build
 	@touch $@
+
+# The allocator of `insitu guard`: x86-64 only; elsewhere the command says so.
+$(GUARD): $(wildcard src/insitu/debug/allocator/*.[ch]) | $(STAMP)/system
+	@if [ "$$(uname -m)" = x86_64 ]; then \
+		command -v cc >/dev/null || { echo "make: no C compiler for insitu guard: apt-get install build-essential" >&2; exit 1; }; \
+		cc $(GUARD_FLAGS) -o $@.new $(filter %.c,$^) && mv $@.new $@; \
+	fi
 
 demo: setup
 	$(BIN)/python tools/demo.py
@@ -66,4 +75,4 @@ test-kernels: setup
 	INSITU_ALL_KERNELS=1 $(PYTEST) $$(grep -lE "LONG_TESTS|INSITU_ALL_KERNELS" tests/lab/test_*.py)
 
 clean:
-	rm -rf $(VENV) $(WEB)/dist $(WEB)/node_modules build demo
+	rm -rf $(VENV) $(WEB)/dist $(WEB)/node_modules $(GUARD) build demo

@@ -15,6 +15,7 @@ MODULES = (
     "insitu.convert.trace_events",
     "insitu.convert.user_calls",
     "insitu.convert.wall",
+    "insitu.debug.guard_session",
     "insitu.inspect.cache_tables",
     "insitu.lab.qemu_trace",
     "insitu.record.ftrace.latency",

@@ -197,7 +197,7 @@ def quiet_option(parser: argparse.ArgumentParser, help: str = "print nothing but
     parser.add_argument("-q", "--quiet", action="store_true", help=help)
 
 
-def duration_option(parser: argparse.ArgumentParser, help: str = "stop after this time") -> None:
+def duration_option(parser: argparse._ActionsContainer, help: str = "stop after this time") -> None:
     """``-d``: seconds, as a float in ``args.duration``."""
     parser.add_argument("-d", "--duration", type=duration, metavar="SECONDS", help=help)
 

@@ -10,27 +10,17 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from insitu.errors import InsituError
-from insitu.inspect.stopped_threads import Capture, StackCopy, capture
-from insitu.kernel import procfs, ptrace
+from insitu.inspect.stopped_threads import Capture, capture
+from insitu.kernel import procfs
 from insitu.kernel.ptrace_refusal import has_ended
-from insitu.session.distinct import offsets_of
+from insitu.symbols.copied_stacks import named_stacks
 from insitu.symbols.frame import KERNEL, Frame
-from insitu.symbols.process_map import ProcessMap
 from insitu.symbols.symbolizer import Symbolizer
-from insitu.symbols.unwind import CUT, Unwinder
-from insitu.symbols.user_stacks import UserStacks
 from insitu.syscalls.native import syscall_name
 
 __all__ = ["Call", "Process", "Thread", "stacks"]
 
-I64 = NDArray[np.int64]
-U64 = NDArray[np.uint64]
-
-_MOST_DEPTH: Final = 2000
 _WHY_NOT: Final = {
     "unstopped": "the kernel does not interrupt it (disk I/O, or another call that must end)",
     "ended": "it has ended",
@@ -136,60 +126,19 @@ def kernel_frames(text: str) -> list[Frame]:
 def _threads(
     found: Capture, moments: dict[int, _Moment], symbolizer: Symbolizer
 ) -> tuple[list[Thread], Sequence[str]]:
-    spaces = ProcessMap()
-    epoch = spaces.execed_with(found.pid, 0, [area for area in found.areas if "x" in area.permissions])
-    unwinder = Unwinder(spaces, symbolizer.open_module, frame_pointers=True, max_depth=_MOST_DEPTH, mark_cut=True)
-    bounds, addresses = unwinder.unwind(_samples(found.copies, epoch))
-    named = _named(spaces, symbolizer, found.pid, epoch, bounds, addresses)
+    stacks, notes = named_stacks(found.pid, found.areas, found.copies, symbolizer)
     threads = []
-    for at, copy in enumerate(found.copies):
+    for copy, (frames, addresses, cut) in zip(found.copies, stacks, strict=True):
         known = moments.get(copy.tid) or _moment(copy.tid, False)  # begun since they were listed
-        mine = addresses[bounds[at] : bounds[at + 1]].tolist()
-        cut = bool(mine) and mine[-1] == CUT
-        frames = [frame for each in named[bounds[at] : bounds[at + 1] - cut] for frame in each]
-        own = mine[:-1] if cut else mine
-        threads.append(Thread(copy.tid, known.name, known.state, known.call, frames, own, known.kernel, cut, ""))
+        threads.append(
+            Thread(copy.tid, known.name, known.state, known.call, frames, addresses, known.kernel, cut, "")
+        )
     copied = {copy.tid for copy in found.copies}
     for tid in sorted({*moments, *found.unstopped} - copied):
         known = moments.get(tid) or _moment(tid, False)
         why = _WHY_NOT["unstopped" if tid in found.unstopped else "ended" if has_ended(tid) else "left"]
         threads.append(Thread(tid, known.name, known.state, known.call, (), (), known.kernel, False, why))
-    return threads, unwinder.notes()
-
-
-def _samples(copies: Sequence[StackCopy], epoch: int) -> UserStacks:
-    sizes = np.array([len(each.stack) for each in copies], np.int64)
-    return UserStacks(
-        np.array([each.registers for each in copies], np.uint64).reshape(len(copies), -1),
-        ptrace.SAMPLED_MASK,
-        np.frombuffer(b"".join(each.stack for each in copies), np.uint8),
-        offsets_of(sizes)[:-1],
-        sizes,
-        np.full(len(copies), epoch, np.int32),
-        np.array([1 if each.compat else 2 for each in copies], np.uint64),
-    )
-
-
-def _named(
-    spaces: ProcessMap, symbolizer: Symbolizer, pid: int, epoch: int, bounds: I64, addresses: U64
-) -> list[tuple[Frame, ...]]:
-    """The frames at each address: one function, and those inlined there."""
-    # A return address may be the first of the next function: the call lies before it.
-    called = np.ones(len(addresses), np.uint64)
-    called[bounds[:-1][np.diff(bounds) > 0]] = 0
-    distinct, inverse = np.unique(addresses - called, return_inverse=True)
-    modules, offsets = spaces.find(epoch, distinct)
-    frames: list[tuple[Frame, ...]] = [()] * len(distinct)
-    for index in np.unique(modules).tolist():
-        rows = np.flatnonzero(modules == index)
-        made = (
-            symbolizer.anonymous(pid, distinct[rows])
-            if index < 0
-            else symbolizer.user(spaces.modules[index], offsets[rows], distinct[rows])
-        )
-        for row, each in zip(rows.tolist(), made, strict=True):
-            frames[row] = each
-    return [frames[at] for at in inverse.tolist()]
+    return threads, notes
 
 
 def _text(name: bytes) -> str:

@@ -16,8 +16,9 @@ from typing import Final, NamedTuple
 from insitu.kernel import procfs, ptrace
 from insitu.kernel.process_memory import ProcessMemory
 from insitu.kernel.ptrace_refusal import has_ended, refusal
+from insitu.symbols.copied_stacks import StackCopy
 
-__all__ = ["Capture", "StackCopy", "capture"]
+__all__ = ["Capture", "capture"]
 
 _MOST_STACK_BYTES: Final = 1 << 18
 """Of one thread: some 2,000 frames of 128 bytes."""
@@ -25,16 +26,6 @@ _MOST_BYTES: Final = 1 << 28
 _STOPS_WITHIN_S: Final = 0.5
 _COPIES_WITHIN_S: Final = 0.5
 _PAUSE_S: Final = 0.0002
-
-
-class StackCopy(NamedTuple):
-    """A thread's registers, as ptrace.SAMPLED_MASK has them, and its stack from the stack pointer on."""
-
-    tid: int
-    registers: tuple[int, ...]
-    stack: bytes
-    compat: bool
-    """Whether the registers are those of a 32-bit program."""
 
 
 class Capture(NamedTuple):

@@ -8,7 +8,8 @@ import select
 import signal
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from insitu.errors import InsituError
@@ -55,17 +56,22 @@ class Launched:
     """A forked child process that waits before exec until ``release``.
 
     If this process dies before that, the child exits without exec. ``ignoring`` are the signals that the command
-    is to ignore, as this process did before it installed its handlers.
+    is to ignore, as this process did before it installed its handlers; ``variables`` are added to its environment.
     """
 
-    def __init__(self, command: Sequence[str], ignoring: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        ignoring: Sequence[int] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         path = executable(command)
         gate_read, self._gate = os.pipe()
         self._report, report_write = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._gate)
-            _exec_when_released(path, command, ignoring, gate_read, report_write)
+            _exec_when_released(path, command, ignoring, variables, gate_read, report_write)
         os.close(gate_read)
         os.close(report_write)
         self.pidfd = os.pidfd_open(self.pid)
@@ -181,14 +187,21 @@ class Launched:
             self.wait()
 
 
-def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[int], gate: int, report: int) -> None:
+def _exec_when_released(
+    path: str,
+    command: Sequence[str],
+    ignoring: Sequence[int],
+    variables: Mapping[str, str],
+    gate: int,
+    report: int,
+) -> None:
     """Runs in the child: never returns, and skips this process's clean-up."""
     try:
         # The parent's handlers and wake-up descriptor are of no use here, where Ctrl-C is to end the child.
         signal.set_wakeup_fd(-1)
         for asking in ASKING:
             signal.signal(asking, signal.SIG_IGN if asking in ignoring else signal.SIG_DFL)
-        environment = _environment()  # before it is released: from there on its time may be measured
+        environment = {**_environment(), **variables}  # before it is released: from there on its time may be measured
         os.write(report, b"!")
         if released := os.read(gate, _RELEASE.size):
             # Python ignores these, and exec would pass that on.

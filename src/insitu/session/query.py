@@ -20,7 +20,7 @@ from insitu.session.directory import open_part, table_files
 from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY, literal
 from insitu.session.schema import TABLES, Column, Table, described, quoted, quoted_table
-from insitu.session.stdlib import stdlib
+from insitu.session.stdlib import header, stdlib
 from insitu.session.user_statements import interruptible_rows, refuse_files, refused_file
 from insitu.temporary_directories import TemporaryDirectory
 from insitu.valid_text import valid_text
@@ -287,10 +287,13 @@ class Database:
         names = list(dict.fromkeys([*TABLES, *self.names]))
         for name in names:
             self._create_view(name, f"from {self.relation(name, session)}")
-        library = stdlib()
-        for text in library.values():
-            self._connection.execute(text)
-        return [*names, *library]
+        # Tables that one recorder alone makes are known where it runs, and from its sessions.
+        views: list[str] = []
+        for name, text in stdlib().items():
+            if {*names, *views}.issuperset(header(text).inputs):
+                self._connection.execute(text)
+                views.append(name)
+        return [*names, *views]
 
     def _create_united_views(self) -> None:
         """Views of all sessions' rows, with a column ``session`` first.

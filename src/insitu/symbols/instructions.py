@@ -1,9 +1,17 @@
-"""Machine instructions, found by disassembling: where they begin, and what they call."""
+"""Machine instructions, found by disassembling: where they begin, what they call, what memory they access."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
-__all__ = ["begins_instruction", "call_targets"]
+__all__ = ["MemoryAccess", "begins_instruction", "call_targets", "memory_access"]
+
+# Registers in the order of enum perf_event_x86_regs, without the flags and segments.
+_SAMPLED_NAMES: Final = (
+    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip"),
+    *(f"r{number}" for number in range(8, 16)),
+)
+_SAMPLED_IP: Final = 8
 
 # Calls, and jumps: out of a function these are calls too, the last thing that it does.
 _CALLS = {"x86_64": ("call", "jmp"), "aarch64": ("bl", "b")}
@@ -53,3 +61,43 @@ def _disassembled(code: bytes, address: int, machine: str) -> Iterator[tuple[int
         "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
     }
     yield from capstone.Cs(*machines[machine]).disasm_lite(code, address)
+
+
+class MemoryAccess(NamedTuple):
+    """An instruction as text, and the address and size in bytes of its operand in memory that was accessed."""
+
+    text: str
+    address: int | None
+    size: int
+
+
+def memory_access(code: bytes, registers: Sequence[int], fault_address: int) -> MemoryAccess | None:
+    """What the x86-64 instruction that ``code`` begins with accesses, with these registers (ptrace.SAMPLED_MASK's).
+
+    Of several operands that which ``fault_address`` is in. Its address is None where none holds it; None if the
+    instruction cannot be decoded.
+    """
+    import capstone
+    from capstone import x86
+
+    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    decoder.detail = True
+    found = next(decoder.disasm(code, registers[_SAMPLED_IP], 1), None)
+    if found is None:
+        return None
+    text = f"{found.mnemonic} {found.op_str}".strip()
+    for operand in found.operands:
+        if operand.type != x86.X86_OP_MEM or operand.mem.segment in (x86.X86_REG_FS, x86.X86_REG_GS):
+            continue
+        address = operand.mem.disp
+        for number, scale in ((operand.mem.base, 1), (operand.mem.index, operand.mem.scale)):
+            name = found.reg_name(number) or ""
+            if name == "rip":
+                address += found.address + found.size
+            elif name in _SAMPLED_NAMES:
+                address += registers[_SAMPLED_NAMES.index(name)] * scale
+        address %= 1 << 64
+        if address <= fault_address < address + max(operand.size, 1):
+            return MemoryAccess(text, address, operand.size)
+    pushes = found.group(x86.X86_GRP_CALL) or found.mnemonic.startswith("push")
+    return MemoryAccess(text, None, 8 if pushes else max((each.size for each in found.operands), default=0))

@@ -1,0 +1,1 @@
+"""Why a program crashed, or corrupts its memory."""

@@ -1,0 +1,210 @@
+"""Memory faults as text: the verdict in words, then access, allocation, free and neighbours; and as JSON."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from insitu.debug.guard_faults import FAMILIES, Block, Call, Fault, place
+from insitu.symbols.frame import Frame
+from insitu.views.quantity import duration
+from insitu.views.terminal import Block as Shown
+from insitu.views.terminal import Line
+
+__all__ = ["blocks", "document", "verdict"]
+
+_TITLES: Final = {
+    "overrun": "Heap overrun",
+    "underrun": "Heap underrun",
+    "use-after-free": "Use after free",
+    "double-free": "Double free",
+    "invalid-free": "Invalid free",
+    "mismatched-free": "Mismatched free",
+    "null": "Null pointer",
+    "elsewhere": "Crash outside the guarded heap",
+}
+_VERBS: Final = {"read": "read", "write": "wrote", "execute": "executed", "access": "accessed"}
+# In the order of ptrace.SAMPLED_MASK
+_REGISTERS: Final = (
+    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip"),
+    *(f"r{number}" for number in range(8, 16)),
+)
+
+
+def verdict(fault: Fault) -> str:
+    """What happened, in one sentence."""
+    return f"{_TITLES[fault.kind]}{_place(fault.stack)}: {fault.name} ({fault.pid}) {_deed(fault)}"
+
+
+def _deed(fault: Fault) -> str:
+    block = fault.block
+    if fault.kind == "double-free" and block:
+        first = _place(block.freed.stack) if block.freed else ""
+        return (
+            f"freed {_sized(block)} a second time (first freed{first})" if first else f"freed {_sized(block)} twice"
+        )
+    if fault.kind == "invalid-free":
+        if block is None:
+            return (
+                f"freed {fault.address:#x}, which is on the stack or in static data, or no allocation has returned it"
+            )
+        return f"freed {fault.address:#x}, {_position(fault, block, 1)}"
+    if fault.kind == "mismatched-free" and block:
+        made, freed = FAMILIES[block.family][0], FAMILIES[fault.freed_by][1]
+        return f"freed {_sized(block)} by {freed}, but it is from {made}"
+    if fault.access == "found later" and block:
+        when = "freed it" if fault.freed_by else "exited"
+        return f"{when} after somebody had overwritten the byte {_position(fault, block, 1)}"
+    what = f"{_VERBS[fault.access]} " + (_count(fault.size) if fault.size else "memory")
+    if block is None:
+        return f"{what} at {fault.address:#x}"
+    return f"{what} {_position(fault, block, fault.size)}"
+
+
+def _position(fault: Fault, block: Block, size: int) -> str:
+    """Where the access is, from the nearer end of the block."""
+    freed = f", which was freed{_place(block.freed.stack)}" if block.freed else ""
+    if fault.offset < 0:
+        before = f"{_count(-fault.offset)} before the start of"
+        return f"{before} {_sized(block)}{freed}"
+    past = fault.offset - block.size
+    if past >= 0:
+        return f"{'directly' if past == 0 else _count(past)} after the end of {_sized(block)}{freed}"
+    if size > -past and not block.freed:
+        return f"at byte {fault.offset} of {_sized(block)}, {_count(size + past)} of it beyond the end"
+    return f"at byte {fault.offset} of {_sized(block)}{freed}"
+
+
+def _sized(block: Block) -> str:
+    return f"a block of {_count(block.size)}"
+
+
+def _count(size: int) -> str:
+    return f"{size:,} byte{'' if size == 1 else 's'}"
+
+
+def _place(stack: Sequence[Frame]) -> str:
+    frame = place(stack)
+    if frame is None:
+        return ""
+    return f" in {frame.function}" + (f" ({frame.file.rpartition('/')[2]}:{frame.line})" if frame.line else "")
+
+
+def blocks(fault: Fault, *, most: int = 32) -> Iterator[Shown]:
+    """Everything that is known of a fault. ``most``: frames of a stack, 0: all."""
+    yield [(verdict(fault), "bold red")]
+    if fault.signal:
+        yield [(f"  {signal.Signals(fault.signal).name} at address {fault.address:#x}", "")]
+    if fault.instruction:
+        yield [("  instruction: ", "dim"), (fault.instruction, "")]
+        names = [name for name in _REGISTERS if re.search(_spellings(name), fault.instruction)]
+        if names:
+            values = (f"{name} {fault.registers[_REGISTERS.index(name)]:#x}" for name in names)
+            yield [("  registers:   ", "dim"), ("  ".join(values), "")]
+    if fault.access == "found later":
+        option = "--before" if fault.kind == "underrun" else "--exact"
+        yield [(f"  {option} stops the program at the instruction that does it", "yellow")]
+    yield from _source(fault)
+    doing = "the access" if fault.signal else "the call"
+    yield [(f"  {doing}, by thread {fault.tid}:", "bold")]
+    yield from _stack(fault.stack, most)
+    if fault.block:
+        yield from _history(fault, fault.block, most)
+    for word, block in (("before", fault.before), ("after", fault.after)):
+        if block:
+            yield [(f"  the block {word} it: {_described(block)}{_by(block.allocated)}", "dim")]
+    yield []
+
+
+def _spellings(name: str) -> str:
+    """A pattern for the parts of a register too: eax, ax, al, ah; r8d, r8w, r8b."""
+    if name[1:].isdigit():
+        return rf"\b{name}[dwb]?\b"
+    short = name[1:]
+    low = rf"|{short[0]}[lh]" if short.endswith("x") else rf"|{short}l"
+    return rf"\b(?:[re]?{short}{low})\b"
+
+
+def _source(fault: Fault) -> Iterator[Line]:
+    for number, text in fault.source:
+        here = number == fault.source_line
+        yield [(f"  {'>' if here else ' '} {number:5}  ", "dim"), (text.expandtabs(4), "bold" if here else "dim")]
+
+
+def _history(fault: Fault, block: Block, most: int) -> Iterator[Line]:
+    yield [(f"  the block: {_described(block)}", "bold")]
+    if block.freed:
+        yield [(f"  freed {_before(fault, block.freed)} by thread {block.freed.tid}:", "bold")]
+        yield from _stack(block.freed.stack, most)
+    yield [(f"  allocated {_before(fault, block.allocated)} by thread {block.allocated.tid}:", "bold")]
+    yield from _stack(block.allocated.stack, most)
+
+
+def _described(block: Block) -> str:
+    state = "freed" if block.freed else "in use"
+    return f"{_count(block.size)} at {block.address:#x}, from {FAMILIES[block.family][0]}, {state}"
+
+
+def _by(call: Call) -> str:
+    return f", allocated{_place(call.stack)}" if call.stack else ""
+
+
+def _before(fault: Fault, call: Call) -> str:
+    return f"{duration(max(fault.ns - call.ns, 0))} before"
+
+
+def _stack(stack: Sequence[Frame], most: int) -> Iterator[Line]:
+    for number, frame in enumerate(stack[: most or None]):
+        line: Line = [(f"    #{number:<3}", "dim"), (frame.function, "")]
+        if frame.line:
+            line.append((f"  {frame.file.rpartition('/')[2]}:{frame.line}", "cyan"))
+        elif frame.module:
+            line.append((f"  {frame.module.rpartition('/')[2]}", "dim"))
+        yield line
+    if most and len(stack) > most:
+        yield [(f"    ... {len(stack) - most} more; --max-frames 0 shows all", "dim")]
+    if not stack:
+        yield [("    no stack is known", "dim")]
+
+
+def document(fault: Fault) -> dict[str, Any]:
+    """The same for JSON."""
+    return {
+        "verdict": verdict(fault),
+        "kind": fault.kind,
+        "access": fault.access or None,
+        "address": f"{fault.address:#x}",
+        "size_bytes": fault.size or None,
+        "offset_bytes": fault.offset if fault.block else None,
+        "pid": fault.pid,
+        "tid": fault.tid,
+        "name": fault.name,
+        "ts_ns": fault.ns,
+        "signal": fault.signal or None,
+        "freed_by": FAMILIES[fault.freed_by][1] if fault.freed_by else None,
+        "instruction": fault.instruction or None,
+        "registers": {name: f"{value:#x}" for name, value in zip(_REGISTERS, fault.registers, strict=True)},
+        "stack": [frame._asdict() for frame in fault.stack],
+        "block": _block(fault.block),
+        "before": _block(fault.before),
+        "after": _block(fault.after),
+    }
+
+
+def _block(block: Block | None) -> dict[str, Any] | None:
+    if block is None:
+        return None
+    return {
+        "address": f"{block.address:#x}",
+        "size_bytes": block.size,
+        "alignment": block.align,
+        "family": FAMILIES[block.family][0],
+        "allocated": _call(block.allocated),
+        "freed": _call(block.freed) if block.freed else None,
+    }
+
+
+def _call(call: Call) -> dict[str, Any]:
+    return {"tid": call.tid, "ts_ns": call.ns, "stack": [frame._asdict() for frame in call.stack]}
