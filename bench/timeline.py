@@ -156,7 +156,8 @@ def main(counts: tuple[int, ...] = (1_000_000, 10_000_000)) -> None:
                 f"{made.rows:>10,} rows: page made in {made_s:.1f} s, {len(html) / 1e6:.1f} MB, loaded and drawn in "
                 f"{loaded:.1f} s; {len(frames)} frames without a GPU, CPU time of the page: "
                 f"mean {frames.mean():.1f} ms, median {np.median(frames):.1f} ms, "
-                f"p95 {np.percentile(frames, 95):.1f} ms, most {frames.max():.1f} ms (step {frames.argmax()}); {np.mean(frames < 1000 / 60):.1%} below "
+                f"p95 {np.percentile(frames, 95):.1f} ms, most {frames.max():.1f} ms "
+                f"(step {frames.argmax()}); {np.mean(frames < 1000 / 60):.1%} below "
                 "1/60 s",
                 flush=True,
             )
