@@ -101,7 +101,7 @@ def walk(words: U64, start: int, top: int, *, main: bool) -> Chunks:
 class _Walker:
     def __init__(self, words: U64, *, main: bool) -> None:
         self._words = words
-        self._view = words.data
+        self._view: memoryview[int] = words.data
         # Of another arena than the main one, free chunks lack the flag.
         self._never = MMAPPED | OTHER_ARENA if main else MMAPPED
 
@@ -144,7 +144,7 @@ class _Walker:
                     break
                 steps += 1
             if place >= 0 and (place == limit or steps == _PROVEN):
-                return at + 2 * index
+                return int(at + 2 * index)
         return -1
 
     def _by_lanes(self, at: int, limit: int) -> tuple[I64, int]:
