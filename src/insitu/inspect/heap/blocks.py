@@ -73,7 +73,9 @@ def read_heap(snapshot: Snapshot) -> Heap:
     free_bytes = free_blocks = 0
     for number, arena in enumerate(arenas):
         for region in arena.regions:
-            words = memory.filled(region.start, region.end)
+            # The rest of the top was never written.
+            inside = region.start <= arena.top < region.end
+            words = memory.filled(region.start, min(arena.top + _HEADER, region.end) if inside else region.end)
             chunks = walk(words, region.start, arena.top, main=arena.main)
             damaged += chunks.damaged
             free_bytes += int(chunks.sizes[~chunks.in_use].sum())
@@ -211,9 +213,15 @@ def _mapped(snapshot: Snapshot, ranges: Iterable[tuple[int, int]]) -> list[tuple
             for index in _mapped_headers(address, words):
                 chunk = address + WORD * index
                 prefix, size = int(words[index]), int(words[index + 1]) & ~7
-                if chunk >= reached and chunk - prefix >= start and chunk + size <= end:
-                    found.append((chunk, size, prefix))
-                    reached = chunk + size
+                if chunk - prefix < start or chunk + size > end:
+                    continue
+                # The header that memalign() has moved stays where it was, too.
+                if prefix and found and found[-1] == (chunk - prefix, size + prefix, 0):
+                    found.pop()
+                elif chunk < reached:
+                    continue
+                found.append((chunk, size, prefix))
+                reached = chunk + size
     return found
 
 

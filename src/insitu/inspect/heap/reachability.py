@@ -26,8 +26,8 @@ Flags = NDArray[np.bool_]
 
 DEFINITE, INDIRECT, POSSIBLE, REACHABLE = range(4)
 CLASSES: Final = ("definitely lost", "indirectly lost", "possibly lost", "still reachable")
-_FEW: Final = 256
-"""So many blocks are followed one by one: lists have as many waves as elements."""
+_FEW: Final = 1024
+"""So many pointers are followed one by one: lists have as many waves as elements."""
 _NOBODY: Final = -1
 
 
@@ -95,11 +95,11 @@ def _reach(edges: Graph, start: I32, seen: Flags, parent: I32, *, sure_only: boo
     wave = waves[0]
     one_by_one = _OneByOne(edges, seen, parent, sure_only=sure_only)
     while len(wave):
-        if len(wave) <= _FEW:
+        counts = edges.first[wave + 1] - edges.first[wave]
+        if counts.sum() <= _FEW:
             found, wave = one_by_one.follow(wave)
             waves.append(found)
             continue
-        counts = edges.first[wave + 1] - edges.first[wave]
         source = np.repeat(wave, counts)
         at = np.arange(len(source)) + np.repeat(edges.first[wave] - np.cumsum(counts) + counts, counts)
         new = ~seen[edges.target[at]]
@@ -125,11 +125,12 @@ class _OneByOne:
         self._sure_only = sure_only
 
     def follow(self, wave: I64) -> tuple[I64, I64]:
-        """All blocks that were reached, and the last wave of them, which is empty or large."""
+        """All blocks that were reached, and the last wave of them, which is empty or has many pointers."""
         first, target, sure, seen, parent = self._first, self._target, self._sure, self._seen, self._parent
         every: list[int] = []
         now: list[int] = wave.tolist()
-        while 0 < len(now) <= _FEW:
+        pointers = 0
+        while now and pointers <= _FEW:
             following = []
             for block in now:
                 for at in range(first[block], first[block + 1]):
@@ -140,6 +141,7 @@ class _OneByOne:
                         following.append(to)
             every += following
             now = following
+            pointers = sum(first[block + 1] - first[block] for block in now)
         return np.array(every, np.int64), np.array(now, np.int64)
 
 

@@ -52,7 +52,9 @@ class Roots(NamedTuple):
 def roots(snapshot: Snapshot, heap: Heap) -> Roots:
     """All roots of a copied process."""
     writable = [area for area in snapshot.areas if area.permissions[:2] == "rw"]
-    stacks, dead = dict(_stacks(snapshot, writable)), dict(_dead_stacks(snapshot, writable))
+    stacks = dict(_stacks(snapshot, writable))
+    ended = list(_dead_stacks(snapshot, writable))
+    dead = {area: end for area, end, _ in ended}
     found: list[Root] = []
     for area in writable:
         start, thread = stacks.get(area.start, (dead.get(area.start, area.start), None))
@@ -67,8 +69,9 @@ def roots(snapshot: Snapshot, heap: Heap) -> Roots:
         for thread in snapshot.threads
         for name, value in zip(REGISTERS, thread.registers, strict=True)
     ]
-    dtvs = (snapshot.memory.word(thread.thread_pointer + _DTV) - _DTV_HEADER for thread in snapshot.threads)
-    return Roots(found, registers, [address for address in dtvs if address > 0])
+    descriptors = [thread.thread_pointer for thread in snapshot.threads] + [each for _, _, each in ended]
+    tables = (snapshot.memory.word(descriptor + _DTV) - _DTV_HEADER for descriptor in descriptors)
+    return Roots(found, registers, [address for address in tables if address > 0])
 
 
 def _stacks(snapshot: Snapshot, writable: Sequence[procfs.Area]) -> Iterator[tuple[int, tuple[int, ThreadState]]]:
@@ -84,8 +87,8 @@ def _stacks(snapshot: Snapshot, writable: Sequence[procfs.Area]) -> Iterator[tup
     yield from lowest.items()
 
 
-def _dead_stacks(snapshot: Snapshot, writable: Sequence[procfs.Area]) -> Iterator[tuple[int, int]]:
-    """By the start of an area: where a stack in it ends that no thread uses."""
+def _dead_stacks(snapshot: Snapshot, writable: Sequence[procfs.Area]) -> Iterator[tuple[int, int, int]]:
+    """Areas that begin with a stack that no thread uses: start, end of the stack, thread descriptor in it."""
     guards = {area.end for area in snapshot.areas if area.permissions[:3] == "---"}
     live = {thread.thread_pointer for thread in snapshot.threads}
     for area in writable:
@@ -98,5 +101,6 @@ def _dead_stacks(snapshot: Snapshot, writable: Sequence[procfs.Area]) -> Iterato
                 continue
             itself = (words[:count] == where[:count]) & (words[_SELF // WORD :] == where[:count])
             for found in where[np.flatnonzero(itself)].tolist():
-                if snapshot.memory.word(found + _TID) & 0xFFFFFFFF == 0:
-                    yield area.start, min(-(-(found + _DESCRIPTOR_BYTES) // _PAGE) * _PAGE, area.end)
+                # The kernel clears the thread's id when it ends, pthread_join() makes it -1.
+                if snapshot.memory.word(found + _TID) & 0xFFFFFFFF in (0, 0xFFFFFFFF):
+                    yield area.start, min(-(-(found + _DESCRIPTOR_BYTES) // _PAGE) * _PAGE, area.end), found
