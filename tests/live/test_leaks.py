@@ -137,7 +137,7 @@ def test_the_blocks_are_those_that_the_program_has_with_threads_and_free_ones_be
     others = {address: size for address, size in own.items() if address not in live}
     assert live == {address: own.get(address) for address in live} and len(live) > 20_000
     assert set(others) <= set(found.roots.own) and not found.heap.damaged
-    assert found.heap.arenas == 3 and found.heap.mapped.sum() > 10
+    assert found.heap.arenas == 3 and found.heap.mapped.sum() > 0
 
 
 def test_a_chain_leads_from_the_root_to_the_block(programs: Path) -> None:

@@ -215,8 +215,8 @@ def _mapped(snapshot: Snapshot, ranges: Iterable[tuple[int, int]]) -> list[tuple
                 prefix, size = int(words[index]), int(words[index + 1]) & ~7
                 if chunk - prefix < start or chunk + size > end:
                     continue
-                # The header that memalign() has moved stays where it was, too.
-                if prefix and found and found[-1] == (chunk - prefix, size + prefix, 0):
+                # The header that memalign() has moved stays where it was, too, with the size of then.
+                if prefix and found and found[-1][0] == chunk - prefix:
                     found.pop()
                 elif chunk < reached:
                     continue

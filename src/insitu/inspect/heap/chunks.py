@@ -72,6 +72,8 @@ def walk(words: U64, start: int, top: int, *, main: bool) -> Chunks:
             break
         value = int(words[at + 1]) if at + 1 < len(words) else 0
         fence = value & ~_FLAGS in _FENCE
+        if value & ~_FLAGS == 0 and len(positions) and int(words[positions[-1] + 1]) & ~_FLAGS == _LEAST:
+            found[-1] = positions[:-1]  # a top that was too small became a part of the fence
         following = walker.resumed(at + 2, limit)
         if fence:
             if following < 0:

@@ -65,10 +65,10 @@ def classify(edges: Graph, from_roots: Pointers) -> Verdicts:
     count = len(edges.first) - 1
     seen = np.zeros(count, np.bool_)
     parent = np.full(count, _NOBODY, np.int32)
-    reached = _reach(edges, np.unique(from_roots.target[from_roots.sure]), seen, parent, sure_only=True)
+    reached = _reach(edges, _distinct(from_roots.target[from_roots.sure], count), seen, parent, sure_only=True)
     kind = np.full(count, POSSIBLE, np.int8)
     kind[reached] = REACHABLE
-    maybe = np.unique(from_roots.target[~from_roots.sure])
+    maybe = _distinct(from_roots.target[~from_roots.sure], count)
     _reach(edges, maybe[~seen[maybe]], seen, parent, sure_only=False)
     _reach(edges, _unsure_targets(edges, kind, seen, parent), seen, parent, sure_only=False)
     lost = np.flatnonzero(~seen)
@@ -76,6 +76,13 @@ def classify(edges: Graph, from_roots: Pointers) -> Verdicts:
     leader[lost] = _leaders(edges, lost, count)
     kind[lost] = np.where(leader[lost] == lost, DEFINITE, INDIRECT)
     return Verdicts(kind, leader, parent)
+
+
+def _distinct(blocks: I32, count: int) -> I32:
+    """Blocks, each once, ascending."""
+    present = np.zeros(count, np.bool_)
+    present[blocks] = True
+    return np.flatnonzero(present).astype(np.int32)
 
 
 def _unsure_targets(edges: Graph, kind: I8, seen: Flags, parent: I32) -> I32:
@@ -93,6 +100,7 @@ def _reach(edges: Graph, start: I32, seen: Flags, parent: I32, *, sure_only: boo
     seen[start] = True
     waves = [start.astype(np.int64)]
     wave = waves[0]
+    last = np.empty(len(seen), np.int32)
     one_by_one = _OneByOne(edges, seen, parent, sure_only=sure_only)
     while len(wave):
         counts = edges.first[wave + 1] - edges.first[wave]
@@ -108,7 +116,10 @@ def _reach(edges: Graph, start: I32, seen: Flags, parent: I32, *, sure_only: boo
         targets = edges.target[at[new]]
         parent[targets] = source[new]
         seen[targets] = True
-        wave = np.unique(targets).astype(np.int64)
+        # Each once: the last place of each in the wave.
+        places = np.arange(len(targets), dtype=np.int32)
+        last[targets] = places
+        wave = targets[last[targets] == places].astype(np.int64)
         waves.append(wave)
     return np.concatenate(waves)
 
