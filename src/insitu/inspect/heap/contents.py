@@ -80,7 +80,7 @@ def _looked_at(found: Leaks, blocks: I64) -> Contents:
     same = ((words == first[:, np.newaxis]) | ~has).all(axis=1)
     kind[same & (has.sum(axis=1) > 1)] = PATTERN
     kind[(words == 0).all(axis=1)] = ZEROS
-    kind[_is_text(words)] = TEXT
+    kind[_is_text(words) & ~to_block[:, 0]] = TEXT  # the bytes of an address may be printable
     kind[found.tables.are(first)] = OBJECT
     return Contents(kind, first)
 
