@@ -197,6 +197,23 @@ def test_a_session_has_a_row_for_each_block(programs: Path, tmp_path: Path) -> N
     assert [row[2] for row in rows] == [True, False, False, False]
 
 
+@pytest.mark.parametrize(
+    ("language", "name"), [("c", "list_cut"), ("c", "five_threads"), ("c", "large_kept"), ("cc", "owner_lost")]
+)
+def test_a_core_file_has_the_leaks_of_the_process(programs: Path, tmp_path: Path, language: str, name: str) -> None:
+    with _waiting(programs / f"cases_{language}", name) as process:
+        expected = _document("--show", "all", process.pid)
+        subprocess.run(["gcore", "-o", tmp_path / "core", str(process.pid)], check=True, capture_output=True)
+    (core,) = tmp_path.glob("core.*")
+    found = _document("--show", "all", core)
+    assert (found["classes"], found["groups"]) == (expected["classes"], expected["groups"])
+    with core.open("r+b") as file:
+        file.truncate(core.stat().st_size // 2)
+    assert "it was cut off" in _refused(core)  # gcore writes registers last
+    core.write_bytes(b"no core")
+    assert "not an ELF file" in _refused(core)
+
+
 def test_a_size_that_was_overwritten_is_reported_and_the_rest_is_found(programs: Path) -> None:
     with _waiting(programs / "cases_c", "long_list_lost") as process:
         before = insitu.leaks(process.pid)

@@ -9,6 +9,7 @@ examples:
   insitu leaks --show all 1234           what can be reached, too
   insitu leaks --why 0x55d0c8e2a2a0 1234 the chain of pointers that keeps a block alive
   insitu leaks --dominators 1234         which blocks keep how much alive
+  insitu leaks core.1234                 of a core file
   insitu leaks -o now.insitu 1234        a session with the table heap_block, for insitu sql
 """
 
@@ -18,11 +19,12 @@ from typing import TYPE_CHECKING
 
 from insitu.commands import Properties
 from insitu.commands._options import (
+    Gather,
     json_option,
     limit_option,
     output_option,
+    pid_list,
     pids_asked_for,
-    process_options,
     quiet_option,
     size,
 )
@@ -46,7 +48,9 @@ _HEURISTICS = ("stdstring", "length64", "newarray", "multipleinheritance")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    process_options(parser)
+    parser.add_argument("what", nargs="?", metavar="PID|CORE", help="a process, or a core file")
+    parser.add_argument("-p", "--pid", type=pid_list, action=Gather, metavar="PID", help="the same")
+    parser.add_argument("-n", "--comm", metavar="NAME", help="the process of this name")
     parser.add_argument("--why", type=_address, metavar="ADDRESS", help="which pointers lead to the block at ADDRESS")
     parser.add_argument("--dominators", action="store_true", help="which blocks keep how much alive")
     parser.add_argument(
@@ -79,19 +83,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from insitu import messages
     from insitu.inspect.heap.contents import groups
-    from insitu.inspect.heap.leaks import leaks
     from insitu.inspect.variable_names import VariableNames
     from insitu.views import leaks as view
     from insitu.views.terminal import Screen
 
-    pids = pids_asked_for(args, args.pids)
-    if len(pids) != 1:
-        what = "which process?" if not pids else f"one process at a time, not {len(pids)}"
-        raise InsituError(what, remedy="insitu leaks PID, or -n NAME", status=2)
     if args.output and not args.output.endswith(".insitu"):
         raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
-    found = leaks(pids[0], heuristics=args.heuristics, most_bytes=args.max_memory)
-    names = VariableNames(found.snapshot.pid, found.snapshot.areas)
+    found, live = _examined(args)
+    names = VariableNames(found.snapshot.pid if live else 0, found.snapshot.areas, live=live)
     for note in () if args.quiet else found.snapshot.notes:
         messages.note(note)
     _warn_of_damage(found)
@@ -109,6 +108,34 @@ def run(args: argparse.Namespace) -> int:
     else:
         Screen.of(sys.stdout).write(view.blocks(found, listed, args.limit))
     return 0
+
+
+def _examined(args: argparse.Namespace) -> "tuple[Leaks, bool]":
+    """The leaks of the process or core file that was asked for, and whether it is a process."""
+    from pathlib import Path
+
+    from insitu.inspect.heap.core_file import read_core
+    from insitu.inspect.heap.leaks import examine, leaks
+
+    is_file = args.what is not None and not args.what.isdecimal()
+    if is_file and not args.pid and args.comm is None:
+        path = Path(args.what)
+        if not path.is_file():
+            raise InsituError(f"{args.what}: no process id and no core file", remedy="insitu leaks PID", status=2)
+        return examine(read_core(path, args.max_memory), args.heuristics), False
+    words = [_pids(args.what)] if args.what is not None else []
+    pids = pids_asked_for(args, words)
+    if len(pids) != 1:
+        what = "which process?" if not pids else f"one process at a time, not {len(pids)}"
+        raise InsituError(what, remedy="insitu leaks PID, or -n NAME", status=2)
+    return leaks(pids[0], heuristics=args.heuristics, most_bytes=args.max_memory), True
+
+
+def _pids(text: str) -> tuple[int, ...]:
+    try:
+        return pid_list(text)
+    except argparse.ArgumentTypeError as error:
+        raise InsituError(str(error), status=2) from None
 
 
 def _warn_of_damage(found: "Leaks") -> None:
