@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -239,6 +240,21 @@ def test_a_killed_insitu_lets_the_process_run_on(programs: Path) -> None:
             tracer.kill()
         process.communicate("\n")
         assert process.returncode == 0
+
+
+def test_a_process_that_is_killed_meanwhile_is_an_error_or_was_copied_before(programs: Path) -> None:
+    refused = 0
+    for delay in range(12):
+        with _waiting(programs / "cases_c", "long_list_lost") as process:
+            killer = threading.Timer(delay / 1000, process.kill)
+            killer.start()
+            try:
+                assert insitu.leaks(process.pid).totals[0].blocks in (0, 1)
+            except InsituError as error:
+                refused += 1
+                assert str(process.pid) in str(error)
+            killer.join()
+    assert refused
 
 
 def test_what_cannot_be_looked_at_is_one_line(programs: Path) -> None:

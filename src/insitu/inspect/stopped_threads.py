@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
 from insitu.kernel import procfs, ptrace
@@ -82,6 +83,9 @@ def while_stopped(pid: int, action: Callable[[Sequence[int]], T]) -> tuple[T, St
     errors: list[BaseException] = []
 
     def work() -> None:
+        # The process waits for this thread alone, which ends then.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -20)
         try:
             found.append(_Tracer(pid).call(action))
         except BaseException as error:
