@@ -90,3 +90,16 @@ def test_long_lists_and_wide_fans_are_followed_alike(width: int) -> None:
     edges = [((block - 1) // width, block, True) for block in range(1, count)]
     assert set(_classes(edges, [(0, True)], count)) == {REACHABLE}
     assert _classes(edges, [], count) == [DEFINITE] + [INDIRECT] * (count - 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_heap_that_was_overwritten_gives_chunks_that_do_not_overlap(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    sizes = (random.integers(2, 60, 5000) * 16).tolist()
+    words, top = _heap(sizes, [True] * 5000)
+    at = int(random.integers(0, len(words) - 1))
+    words[at : at + int(random.integers(1, 20_000))] = np.uint64(int(random.integers(0, 600)))
+    words[random.integers(0, len(words), 100)] = random.integers(0, 4000, 100).astype(np.uint64)
+    found = walk(words, _START, top if seed % 2 else 0, main=bool(seed % 3))
+    assert (found.addresses[:-1] + found.sizes[:-1] <= found.addresses[1:]).all()
+    assert int(found.addresses[-1] + found.sizes[-1]) <= _START + 8 * len(words)

@@ -29,7 +29,7 @@ _LARGE_WORDS: Final = 1 << 19
 _MOST_GUESSES: Final = 256  # of a lane: it may be in the middle of a large block
 _PROVEN: Final = 16  # chunks that follow each other without contradiction
 _MOST_TRIES: Final = 1 << 16
-_MOST_DAMAGED: Final = 1000
+_MOST_DAMAGED: Final = 100  # after which the rest is taken for one block
 _FENCE: Final = (0, _HEADER)
 
 
@@ -68,13 +68,13 @@ def walk(words: U64, start: int, top: int, *, main: bool) -> Chunks:
     while at < limit:
         positions, at = walker.chain(at, limit)
         found.append(positions)
-        if at >= limit or len(damaged) > _MOST_DAMAGED:
+        if at >= limit:
             break
         value = int(words[at + 1]) if at + 1 < len(words) else 0
         fence = value & ~_FLAGS in _FENCE
         if value & ~_FLAGS == 0 and len(positions) and int(words[positions[-1] + 1]) & ~_FLAGS == _LEAST:
             found[-1] = positions[:-1]  # a top that was too small became a part of the fence
-        following = walker.resumed(at + 2, limit)
+        following = walker.resumed(at + 2, limit) if len(damaged) < _MOST_DAMAGED else -1
         if fence:
             if following < 0:
                 break
@@ -133,21 +133,29 @@ class _Walker:
 
     def resumed(self, at: int, limit: int) -> int:
         """The first position from ``at`` on where a chain of chunks begins that goes on; -1 if there is none."""
-        at += at & 1
-        values = self._words[at + 1 : limit : 2]
-        sizes = values & ~np.uint64(_FLAGS)
-        fits = (sizes >= np.uint64(_LEAST)) & ((sizes & np.uint64(8)) == 0)
-        fits &= (values & np.uint64(self._never)) == 0
-        for index in np.flatnonzero(fits)[:_MOST_TRIES].tolist():
-            place, steps = at + 2 * index, 0
-            while steps < _PROVEN and place < limit:
-                place = self._next(place, limit)
-                if place < 0:
-                    break
-                steps += 1
-            if place >= 0 and (place == limit or steps == _PROVEN):
-                return int(at + 2 * index)
+        tries = 0
+        for first in range(at + (at & 1), limit, _LANE_WORDS):
+            values = self._words[first + 1 : min(first + _LANE_WORDS, limit) : 2]
+            sizes = values & ~np.uint64(_FLAGS)
+            fits = (sizes >= np.uint64(_LEAST)) & ((sizes & np.uint64(8)) == 0)
+            fits &= (values & np.uint64(self._never)) == 0
+            for index in np.flatnonzero(fits).tolist():
+                if self._is_proven(first + 2 * index, limit):
+                    return int(first + 2 * index)
+                tries += 1
+                if tries > _MOST_TRIES:
+                    return -1
         return -1
+
+    def _is_proven(self, place: int, limit: int) -> bool:
+        """Whether chunks follow each other from a position on."""
+        for _ in range(_PROVEN):
+            if place >= limit:
+                break
+            place = self._next(place, limit)
+            if place < 0:
+                return False
+        return True
 
     def _by_lanes(self, at: int, limit: int) -> tuple[I64, int]:
         visited = self._guesses(at, limit)
