@@ -116,7 +116,7 @@ def _plus(totals: Totals, more: Sequence[int]) -> Totals:
 def test_classes_blocks_and_bytes_of_each_program_are_memchecks(
     programs: Path, tmp_path: Path, language: str
 ) -> None:
-    # Some 30 s: valgrind runs 97 programs.
+    # Some 30 s: valgrind runs all programs, each in a child of one process.
     program = programs / f"cases_{language}"
     expected = _by_memcheck(program, tmp_path)
     found, wanted = {}, {}

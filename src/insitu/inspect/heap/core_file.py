@@ -30,6 +30,7 @@ _MOST_THREADS: Final = 1 << 16
 _STATUS_PID, _STATUS_REGISTERS, _STATUS_BYTES = 32, 112, 336
 _INFO_PID, _INFO_NAME, _INFO_BYTES = 24, 40, 136
 _WORD: Final = 8
+_USER_END: Final = 1 << 47
 
 
 class _File(NamedTuple):
@@ -51,7 +52,8 @@ def read_core(path: Path, most_bytes: int = 0) -> Snapshot:
         raise InsituError(f"{path}: not a core file")
     if elf.machine != _EM_X86_64:
         raise InsituError(f"{path}: the core of a 32-bit program or another architecture")
-    segments = elf.segments
+    loads = elf.segments[elf.segments["type"] == _PT_LOAD]
+    loads = loads[(loads["vaddr"] < _USER_END) & (loads["memsz"] < _USER_END - loads["vaddr"])]
     pid, name = 0, path.name
     threads: list[ThreadState] = []
     files: list[_File] = []
@@ -65,8 +67,8 @@ def read_core(path: Path, most_bytes: int = 0) -> Snapshot:
             files = list(_files(data))
     if not threads:
         raise InsituError(f"{path} has no registers of threads: it was cut off")
-    areas = _areas(segments[segments["type"] == _PT_LOAD], files)
-    memory, cut = _memory(elf, most_bytes or procfs.available_memory() // 2)
+    areas = _areas(loads, files)
+    memory, cut = _memory(elf, loads, most_bytes or procfs.available_memory() // 2)
     notes = [f"{path} was cut off: {cut >> 20:,} MiB of memory are missing"] if cut else []
     return Snapshot(pid, name, areas, threads, memory, 0, notes)
 
@@ -98,7 +100,8 @@ def _files(data: bytes) -> Iterator[_File]:
     names = data[16 + 24 * count :].split(b"\0", count)
     for index, name in zip(range(count), names, strict=False):
         start, end, offset = struct.unpack_from("<QQQ", data, 16 + 24 * index)
-        yield _File(start, end, offset * page, name)
+        if start < end < _USER_END and offset * page < _USER_END:
+            yield _File(start, end, offset * page, name)
 
 
 def _areas(loads: np.ndarray, files: Sequence[_File]) -> list[procfs.Area]:
@@ -116,10 +119,10 @@ def _areas(loads: np.ndarray, files: Sequence[_File]) -> list[procfs.Area]:
     return sorted(areas)
 
 
-def _memory(elf: Elf, most_bytes: int) -> tuple[Memory, int]:
+def _memory(elf: Elf, loads: np.ndarray, most_bytes: int) -> tuple[Memory, int]:
     """What the core has of memory that is no code, and how many bytes of it the file lacks."""
-    loads = elf.segments[(elf.segments["type"] == _PT_LOAD) & (elf.segments["filesz"] > 0)]
-    loads = np.sort(loads[(loads["flags"] & 1) == 0], order="vaddr")
+    loads = np.sort(loads[(loads["filesz"] > 0) & ((loads["flags"] & 1) == 0)], order="vaddr")
+    loads = loads[loads["filesz"] <= loads["memsz"]]
     loads = loads[(loads["vaddr"] % _WORD == 0) & (loads["filesz"] % _WORD == 0)]
     loads = loads[np.append(loads["vaddr"][:-1] + loads["filesz"][:-1] <= loads["vaddr"][1:], True)[: len(loads)]]
     there = np.minimum(loads["filesz"], np.maximum(elf.size - loads["offset"].astype(np.int64), 0).astype(np.uint64))
