@@ -145,7 +145,8 @@ def main(counts: tuple[int, ...] = (1_000_000, 10_000_000)) -> None:
             loaded = time.perf_counter() - start
             inspector = page.context.new_cdp_session(page)
             inspector.send("Performance.enable")
-            idle_ms, frames_ms = ([] for _ in range(2))
+            idle_ms: list[float] = []
+            frames_ms: list[float] = []
             for step in _DRIVE:
                 for what, into in (("0", idle_ms), (step, frames_ms)):
                     before = _cpu_s(inspector)

@@ -17,6 +17,7 @@ MODULES = (
     "insitu.convert.wall",
     "insitu.debug.guard_session",
     "insitu.inspect.cache_tables",
+    "insitu.inspect.heap.leaks_session",
     "insitu.lab.qemu_trace",
     "insitu.record.ftrace.latency",
     "insitu.record.sources.delays",

@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "proc": "one process: its open descriptors and how near the limit, memory, rights; what grows",
     "stacks": "what every thread of a process does now, and which waits for which: stacks, deadlocks",
     "guard": "catch the access that corrupts the heap, at the instruction that does it; watch writes of an address",
+    "leaks": "which memory a running process has lost, and what keeps the rest alive",
     "cache": "how much of files is in the page cache, and where in them; evict, touch, lock and watch",
     "top": "what the machine and its processes do now, on one live screen",
     "lab": "run anything under any kernel, in a throw-away guest",

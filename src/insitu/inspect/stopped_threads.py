@@ -10,15 +10,18 @@ import bisect
 import os
 import threading
 import time
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple, TypeVar
 
 from insitu.kernel import procfs, ptrace
 from insitu.kernel.process_memory import ProcessMemory
 from insitu.kernel.ptrace_refusal import has_ended, refusal
 from insitu.symbols.copied_stacks import StackCopy
 
-__all__ = ["Capture", "capture"]
+__all__ = ["Capture", "Stop", "capture", "while_stopped"]
+
+T = TypeVar("T")
 
 _MOST_STACK_BYTES: Final = 1 << 18
 """Of one thread: some 2,000 frames of 128 bytes."""
@@ -42,17 +45,40 @@ class Capture(NamedTuple):
     """For how long the process was stopped: from the first stop to when the last thread ran again."""
 
 
+class Stop(NamedTuple):
+    """Which threads did not stop in time, and for how long the others were stopped."""
+
+    unstopped: Sequence[int]
+    stopped_ns: int
+
+
 def capture(pid: int, live: int) -> Capture:
     """Copy the stacks of all threads of a process, of which the thread ``live`` has not ended.
 
     Raises InsituError, and ProcessLookupError if there is none.
     """
-    found: list[Capture] = []
+    # All that does not need a stop comes before it.
+    areas = list(procfs.areas(live))
+    writable = sorted((area.start, area.end) for area in areas if "w" in area.permissions)
+    copies, stop = while_stopped(pid, lambda stopped: _copies(stopped, writable))
+    return Capture(pid, areas, copies, stop.unstopped, stop.stopped_ns)
+
+
+def while_stopped(pid: int, action: Callable[[Sequence[int]], T]) -> tuple[T, Stop]:
+    """Stop a process, call ``action`` with the threads that have stopped, and let them run again.
+
+    ``action`` is called by the tracer's thread: it may use insitu.kernel.ptrace. Raises InsituError if the process
+    may not be traced, ProcessLookupError if there is none, and what ``action`` raises.
+    """
+    found: list[tuple[T, Stop]] = []
     errors: list[BaseException] = []
 
     def work() -> None:
+        # The process waits for this thread alone, which ends then.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -20)
         try:
-            found.append(_Tracer(pid, live).capture())
+            found.append(_Tracer(pid).call(action))
         except BaseException as error:
             errors.append(error)
 
@@ -65,28 +91,23 @@ def capture(pid: int, live: int) -> Capture:
 
 
 class _Tracer:
-    def __init__(self, pid: int, live: int) -> None:
-        self._pid, self._live = pid, live
-        self._memory = ProcessMemory()
-        self._registers = ptrace.Registers()
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
         self._running: set[int] = set()
         self._stopped: dict[int, int] = {}  # thread -> the signal that is to be delivered to it
 
-    def capture(self) -> Capture:
-        # All that does not need a stop comes before it.
-        areas = list(procfs.areas(self._live))
+    def call(self, action: Callable[[Sequence[int]], T]) -> tuple[T, Stop]:
         self._seize()
-        writable = sorted((area.start, area.end) for area in areas if "w" in area.permissions)
         begin = time.monotonic_ns()
         try:
             for tid in list(self._running):
                 self._interrupt(tid)
             self._wait()
-            copies = self._copies(writable)
+            result = action(list(self._stopped))
         finally:
             for tid, number in self._stopped.items():
                 ptrace.detach(tid, number)
-        return Capture(self._pid, areas, copies, sorted(self._running), time.monotonic_ns() - begin)
+        return result, Stop(sorted(self._running), time.monotonic_ns() - begin)
 
     def _seize(self) -> None:
         """Become the tracer of all threads, also of those that begin meanwhile. Raises InsituError."""
@@ -135,22 +156,24 @@ class _Tracer:
                 # A stop that we asked for is an event; another one is a signal that still has to be delivered.
                 self._stopped[tid] = 0 if status >> 16 else number
 
-    def _copies(self, writable: Sequence[tuple[int, int]]) -> list[StackCopy]:
-        copies, left = [], _MOST_BYTES
-        deadline = time.monotonic() + _COPIES_WITHIN_S
-        for tid in self._stopped:
-            if time.monotonic() > deadline:
-                break
-            try:
-                registers = self._registers.as_samples(tid)
-            except OSError:  # killed in this moment
-                continue
-            pointer = registers[ptrace.SAMPLED_SP]
-            size = min(_area_end(writable, pointer) - pointer, _MOST_STACK_BYTES, left)
-            stack = self._memory.read(tid, pointer, size) if size > 0 else b""
-            left -= len(stack)
-            copies.append(StackCopy(tid, registers, stack, self._registers.narrow))
-        return copies
+
+def _copies(stopped: Sequence[int], writable: Sequence[tuple[int, int]]) -> list[StackCopy]:
+    memory, state = ProcessMemory(), ptrace.Registers()
+    copies, left = [], _MOST_BYTES
+    deadline = time.monotonic() + _COPIES_WITHIN_S
+    for tid in stopped:
+        if time.monotonic() > deadline:
+            break
+        try:
+            registers = state.as_samples(tid)
+        except OSError:  # killed in this moment
+            continue
+        pointer = registers[ptrace.SAMPLED_SP]
+        size = min(_area_end(writable, pointer) - pointer, _MOST_STACK_BYTES, left)
+        stack = memory.read(tid, pointer, size) if size > 0 else b""
+        left -= len(stack)
+        copies.append(StackCopy(tid, registers, stack, state.narrow))
+    return copies
 
 
 def _area_end(areas: Sequence[tuple[int, int]], address: int) -> int:

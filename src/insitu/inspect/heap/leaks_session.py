@@ -1,0 +1,85 @@
+"""A session of a heap: a row for each block."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from insitu.inspect.heap.contents import CONTENTS, contents
+from insitu.inspect.heap.leaks import Leaks
+from insitu.inspect.heap.reachability import CLASSES
+from insitu.kernel import procfs
+from insitu.session.directory import created_whole
+from insitu.session.manifest import Manifest
+from insitu.session.schema import Column, Table, register
+from insitu.session.writer import SessionWriter
+
+__all__ = ["HEAP_BLOCK", "save"]
+
+HEAP_BLOCK = register(
+    Table(
+        "heap_block",
+        "a block of malloc() that is in use (insitu leaks)",
+        (
+            Column("ts_ns", "timestamp"),
+            Column("upid", "upid"),
+            Column("address", "user_address"),
+            Column("size", "bytes", "what may be used of it: malloc_usable_size()"),
+            Column("class", "enum", "definitely lost, indirectly lost, possibly lost, still reachable"),
+            Column("content", "enum", "object (C++, with virtual functions), text, pattern, zeros, pointers, data"),
+            Column("first_word", "unsigned"),
+            Column("lost_with", "user_address", "the definitely lost block that it is lost with", nullable=True),
+            Column("held_by", "user_address", "a block through which it is reached; null: by a root", nullable=True),
+            Column("arena", "integer", "0: the main one; -1: a mapping of its own"),
+        ),
+    )
+)
+
+
+def save(path: Path, found: Leaks) -> int:
+    """Make the session ``path``; returns how many blocks it has. Raises InsituError, or OSError: disk full."""
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    snapshot, heap, verdicts = found.snapshot, found.heap, found.verdicts
+    manifest = Manifest.here(
+        procfs,
+        pids=[snapshot.pid],
+        sources=[{"id": "leaks", "kind": "leaks", "options": {}}],
+        start_ns=now,
+        start_realtime_ns=time.time_ns(),
+        end_ns=now,
+        notes=list(snapshot.notes),
+    )
+    inside = contents(found, np.arange(len(heap.addresses)))
+    addresses = heap.addresses.tolist()
+    with created_whole(path, manifest, procfs) as session, SessionWriter.on_disk(session) as writer:
+        upid = writer.processes.process(snapshot.pid, 0)
+        rows = [
+            (
+                now,
+                upid,
+                address,
+                size,
+                CLASSES[kind],
+                CONTENTS[content],
+                first,
+                addresses[leader] if leader >= 0 else None,
+                addresses[parent] if parent >= 0 else None,
+                arena,
+            )
+            for address, size, kind, content, first, leader, parent, arena in zip(
+                addresses,
+                heap.sizes.tolist(),
+                verdicts.kind.tolist(),
+                inside.kind.tolist(),
+                inside.first.tolist(),
+                verdicts.leader.tolist(),
+                verdicts.parent.tolist(),
+                heap.arena.tolist(),
+                strict=True,
+            )
+        ]
+        writer.append_rows(HEAP_BLOCK, rows)
+        writer.finish()
+    return len(addresses)

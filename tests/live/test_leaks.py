@@ -1,0 +1,335 @@
+"""insitu leaks: classes and bytes against valgrind's memcheck, blocks against the program's own account of them."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.live.unprivileged import Unprivileged, unprivileged
+
+import insitu
+from insitu.errors import InsituError
+from insitu.inspect.heap.holders import dominators
+from insitu.inspect.heap.leaks import Leaks
+
+__all__ = ["unprivileged"]
+
+_PROGRAMS = Path(__file__).parent / "leak_programs"
+_CLASSES = ("definitely lost", "indirectly lost", "possibly lost", "still reachable")
+
+# The table of thread-local variables that pthread_create() allocates is the C library's own: memcheck says "possibly
+# lost".
+_SUPPRESSIONS = """{
+ thread-local
+ Memcheck:Leak
+ match-leak-kinds: all
+ fun:calloc
+ ...
+ fun:_dl_allocate_tls
+}
+"""
+# memcheck counts what was asked for. These sizes are chosen by libraries, and glibc has so many bytes more.
+_MORE_BYTES = {
+    "large_lost": (16, 0, 0, 0),  # 8 of each block with a mapping of its own
+    "large_kept": (0, 0, 0, 16),
+    "large_by_inside": (0, 0, 8, 0),
+    "large_freed": (0, 0, 0, 8),
+    "many_handlers": (0, 0, 0, 24),  # three lists of 1040 bytes
+}
+_POOL = (0, 0, 0, 8)  # libstdc++ takes 72,704 bytes for exceptions when memory runs out
+# What memcheck sees otherwise: the main thread's registers (it has ended when memcheck looks), the stack of a thread
+# that has ended (the C library keeps it for the next one), and the environment (valgrind adds to it).
+_NOT_COMPARED = {"by_register", "ended_thread", "by_environment"}
+
+Totals = tuple[tuple[int, int], ...]
+
+
+def _compiled(directory: Path, name: str) -> Path:
+    program = directory / name.replace(".", "_")
+    compiler = "g++" if name.endswith(".cc") else "gcc"
+    flags = ["-g", "-O0", "-w", "-fno-builtin", "-pthread"]
+    subprocess.run([compiler, *flags, "-o", program, _PROGRAMS / name], check=True)
+    return program
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("leaks")
+    for name in ("cases.c", "cases.cc", "live_blocks.c"):
+        _compiled(directory, name)
+    return directory
+
+
+@contextmanager
+def _waiting(*command: str | Path) -> Iterator["subprocess.Popen[str]"]:
+    """A program that has said that it waits; it is killed at the end."""
+    options: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env={**os.environ, "WAIT": "1"}, **options) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def _by_memcheck(program: Path, directory: Path) -> dict[str, Totals]:
+    """The classes of each case: bytes and blocks."""
+    suppressions = directory / "suppressions"
+    suppressions.write_text(_SUPPRESSIONS)
+    options = ["--leak-check=full", "--show-leak-kinds=none", "--run-libc-freeres=no", "--run-cxx-freeres=no"]
+    options += ["--sim-hints=no-nptl-pthread-stackcache", "--soname-synonyms=somalloc=nouserintercepts"]
+    options += [f"--suppressions={suppressions}", f"--log-file={directory}/%p"]
+    done = subprocess.run(["valgrind", *options, program, "each"], capture_output=True, text=True, check=True)
+    found = {}
+    for line in done.stdout.splitlines():
+        name, pid = line.split()
+        text = (directory / pid).read_text()
+        rows = [re.search(rf"{kind}: ([\d,]+) bytes in ([\d,]+) blocks", text) for kind in _CLASSES]
+        if not all(rows):
+            assert "no leaks are possible" in text
+        found[name] = tuple(tuple(int(n.replace(",", "")) for n in row.groups()) if row else (0, 0) for row in rows)
+    return found  # type: ignore[return-value]
+
+
+def _totals(found: Leaks) -> Totals:
+    """The classes of all blocks but the C library's own."""
+    mine = ~np.isin(found.heap.addresses, np.array(found.roots.own, np.uint64))
+    sizes, kind = found.heap.sizes[mine], found.verdicts.kind[mine]
+    return tuple((int(sizes[kind == number].sum()), int((kind == number).sum())) for number in range(4))
+
+
+def _plus(totals: Totals, more: Sequence[int]) -> Totals:
+    return tuple((size + extra, blocks) for (size, blocks), extra in zip(totals, more, strict=True))
+
+
+@pytest.mark.parametrize("language", ["c", "cc"])
+def test_classes_blocks_and_bytes_of_each_program_are_memchecks(
+    programs: Path, tmp_path: Path, language: str
+) -> None:
+    # Some 30 s: valgrind runs all programs, each in a child of one process.
+    program = programs / f"cases_{language}"
+    expected = _by_memcheck(program, tmp_path)
+    found, wanted = {}, {}
+    for name, totals in expected.items():
+        if name in _NOT_COMPARED:
+            continue
+        with _waiting(program, name) as process:
+            found[name] = _totals(insitu.leaks(process.pid))
+        wanted[name] = _plus(totals, _MORE_BYTES.get(name, (0, 0, 0, 0)) if language == "c" else _POOL)
+    assert found == wanted and len(found) >= 30
+
+
+def test_the_blocks_are_those_that_the_program_has_with_threads_and_free_ones_between(programs: Path) -> None:
+    with _waiting(programs / "live_blocks_c") as process:
+        found = insitu.leaks(process.pid)
+        text = process.communicate("\n")[0]
+    live = {int(address, 16): int(size) for address, size in (line.split() for line in text.splitlines())}
+    own = dict(zip(found.heap.addresses.tolist(), found.heap.sizes.tolist(), strict=True))
+    others = {address: size for address, size in own.items() if address not in live}
+    assert live == {address: own.get(address) for address in live} and len(live) > 20_000
+    assert set(others) <= set(found.roots.own) and not found.heap.damaged
+    assert found.heap.arenas == 3 and found.heap.mapped.sum() > 0
+
+
+def test_a_chain_leads_from_the_root_to_the_block(programs: Path) -> None:
+    with _waiting(programs / "cases_c", "large_kept") as process:
+        (group,) = [each for each in _document("--show", "all", process.pid)["groups"] if each["size"] == 409600 - 16]
+        chain = _document("--why", hex(group["example"]), process.pid)["chain"]
+    assert chain[0]["where"] == "kept in cases_c"
+    assert chain[1]["where"] == f"{chain[0]['address']:#x}+{8 * 9999:#x}" and chain[1]["address"] == group["example"]
+
+
+def test_a_register_is_a_root(programs: Path) -> None:
+    with _waiting(programs / "cases_c", "by_register") as process:
+        found = insitu.leaks(process.pid)
+        assert _totals(found) == ((0, 0), (0, 0), (0, 0), (104, 1))
+        (address,) = found.heap.addresses.tolist()
+        assert address in {value for _, name, value in found.roots.registers if name == "r12"}
+
+
+def test_what_only_the_stack_of_an_ended_thread_leads_to_is_lost(programs: Path) -> None:
+    with _waiting(programs / "cases_c", "ended_thread") as process:
+        assert _totals(insitu.leaks(process.pid)) == ((104 + 72, 2), (0, 0), (0, 0), (0, 0))
+
+
+def test_who_keeps_how_much_alive_is_what_would_be_freed(programs: Path) -> None:
+    with _waiting(programs / "cases_c", "array_of_blocks") as process:
+        found = insitu.leaks(process.pid)
+    (holder,) = dominators(found)
+    assert (holder.bytes, holder.blocks) == _totals(found)[3] and holder.size == 808
+    with _waiting(programs / "cases_cc", "map_kept") as process:
+        most = dominators(insitu.leaks(process.pid))[1]
+    assert most.blocks == 101  # the map, 50 nodes, 50 texts; the pool of libstdc++ has more bytes
+
+
+def test_objects_are_named_by_their_class_and_texts_shown(programs: Path) -> None:
+    with _waiting(programs / "cases_cc", "objects_lost") as process:
+        groups = _document(process.pid)["groups"]
+    assert [(group["content"], group["name"], group["blocks"]) for group in groups] == [
+        ("object", "Shape", 20),
+        ("object", "Both", 10),
+    ]
+    with _waiting(programs / "cases_c", "lost_strings") as process:
+        text = _command(process.pid).stdout
+    assert "most: 9 blocks of 40 bytes, text such as 'the same text each time'" in text
+
+
+def test_a_session_has_a_row_for_each_block(programs: Path, tmp_path: Path) -> None:
+    with _waiting(programs / "cases_c", "circle_with_tail") as process:
+        _command("-q", "-o", tmp_path / "now.insitu", process.pid)
+    with insitu.open(tmp_path / "now.insitu") as session:
+        rows = session.sql("select class, size, lost_with = address from heap_block order by address").rows()
+    assert [row[:2] for row in rows] == [
+        ("definitely lost", 24),
+        ("indirectly lost", 24),
+        ("indirectly lost", 24),
+        ("indirectly lost", 200),
+    ]
+    assert [row[2] for row in rows] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("language", "name"), [("c", "list_cut"), ("c", "five_threads"), ("c", "large_kept"), ("cc", "owner_lost")]
+)
+def test_a_core_file_has_the_leaks_of_the_process(programs: Path, tmp_path: Path, language: str, name: str) -> None:
+    with _waiting(programs / f"cases_{language}", name) as process:
+        expected = _document("--show", "all", process.pid)
+        subprocess.run(["gcore", "-o", tmp_path / "core", str(process.pid)], check=True, capture_output=True)
+    (core,) = tmp_path.glob("core.*")
+    found = _document("--show", "all", core)
+    assert (found["classes"], found["groups"]) == (expected["classes"], expected["groups"])
+    with core.open("r+b") as file:
+        file.truncate(core.stat().st_size // 2)
+    assert "it was cut off" in _refused(core)  # gcore writes registers last
+    core.write_bytes(b"no core")
+    assert "not an ELF file" in _refused(core)
+
+
+def test_a_size_that_was_overwritten_is_reported_and_the_rest_is_found(programs: Path) -> None:
+    with _waiting(programs / "cases_c", "long_list_lost") as process:
+        before = insitu.leaks(process.pid)
+        victim = int(before.heap.addresses[5000])
+        with Path(f"/proc/{process.pid}/mem").open("r+b", buffering=0) as memory:
+            memory.seek(victim - 8)
+            memory.write(b"AAAAAAAA")
+        done = _command("--json", process.pid)
+    assert f"the chunk at {victim - 16:#x} has the size 0x4141414141414141" in done.stderr
+    assert sum(each["blocks"] for each in json.loads(done.stdout)["classes"]) == len(before.heap.addresses)
+
+
+def test_a_killed_insitu_lets_the_process_run_on(programs: Path) -> None:
+    script = (
+        "import sys, time\nfrom insitu.inspect.stopped_threads import while_stopped\n"
+        "while_stopped(int(sys.argv[1]), lambda stopped: (print(len(stopped), flush=True), time.sleep(600)))"
+    )
+    with _waiting(programs / "cases_c", "lost_one") as process:
+        command = [sys.executable, "-c", script, str(process.pid)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stdout is not None and tracer.stdout.readline() == "1\n"
+            assert Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0] == "t"
+            tracer.kill()
+        process.communicate("\n")
+        assert process.returncode == 0
+
+
+def test_a_process_that_is_killed_meanwhile_is_an_error_or_was_copied_before(programs: Path) -> None:
+    refused = 0
+    for delay in range(12):
+        with _waiting(programs / "cases_c", "long_list_lost") as process:
+            killer = threading.Timer(delay / 1000, process.kill)
+            killer.start()
+            try:
+                assert insitu.leaks(process.pid).totals[0].blocks in (0, 1)
+            except InsituError as error:
+                refused += 1
+                assert str(process.pid) in str(error)
+            killer.join()
+    assert refused
+
+
+def test_what_cannot_be_looked_at_is_one_line(programs: Path) -> None:
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert "zombie" in _refused(process.pid)
+    assert "no process" in _refused(process.pid)
+    assert "kernel thread" in _refused(2) or os.geteuid()
+    with _waiting(programs / "cases_c", "large_lost") as process:
+        assert "--max-memory" in _refused("--max-memory", "64K", process.pid)
+        assert "is in no block" in _refused("--why", "0x1000", process.pid)
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            with (
+                pytest.raises(InsituError, match="traces it already"),
+                subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-p", str(process.pid)]) as tracer,
+            ):
+                try:
+                    while "TracerPid:\t0" in Path(f"/proc/{process.pid}/status").read_text():
+                        pass
+                    insitu.leaks(process.pid)
+                finally:
+                    tracer.kill()
+        finally:
+            process.kill()
+
+
+def test_a_hundred_thousand_mappings_are_copied(programs: Path) -> None:
+    script = (
+        "import ctypes, mmap\nlibc = ctypes.CDLL(None)\nlibc.mmap.restype = ctypes.c_void_p\n"
+        "libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]\n"
+        "start = libc.mmap(None, 1 << 28, 3, 0x4022, -1, 0)\n"
+        f"[libc.mprotect(start + 8192 * at, 4096, 1) for at in range({_mappings() // 2 - 500})]\n"
+        "print(flush=True)\ninput()"
+    )
+    with _waiting(sys.executable, "-c", script) as process:
+        found = insitu.leaks(process.pid)
+    assert len(found.snapshot.areas) > _mappings() - 1500 and len(found.heap.addresses) > 100
+
+
+def _mappings() -> int:
+    return min(int(Path("/proc/sys/vm/max_map_count").read_text()), 100_000)
+
+
+def test_no_rights_are_needed_for_ones_own_processes(programs: Path, unprivileged: Unprivileged) -> None:
+    program = shutil.copy(programs / "cases_c", unprivileged.directory)
+    script = (
+        "import subprocess, sys, insitu\n"
+        "process = subprocess.Popen(sys.argv[1:], stdin=-1, stdout=-1, env={'WAIT': '1'})\n"
+        "process.stdout.readline()\n"
+        "print([total.blocks for total in insitu.leaks(process.pid).totals])\nprocess.kill()\n"
+    )
+    done = unprivileged.python("-c", script, program, "lost_one")
+    assert done.stdout == "[1, 0, 0, 0]\n", done.stderr
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        refused = unprivileged((), "leaks", str(process.pid))
+        assert "belongs to user 0" in refused.stderr and len(refused.stderr.splitlines()) == 1
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _command(*words: object, status: int = 0) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "insitu", "leaks", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def _document(*words: object) -> Any:
+    return json.loads(_command("--json", *words).stdout)
+
+
+def _refused(*words: object) -> str:
+    done = _command(*words, status=1)
+    assert len(done.stderr.splitlines()) == 1 and not done.stdout
+    return done.stderr

@@ -1,0 +1,105 @@
+"""Chunks, pointers and classes of made-up heaps, whose contents are known by construction."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from insitu.inspect.heap.chunks import walk
+from insitu.inspect.heap.memory import Memory, joined, without
+from insitu.inspect.heap.pointers import Pointers
+from insitu.inspect.heap.reachability import DEFINITE, INDIRECT, POSSIBLE, REACHABLE, Graph, classify
+
+_START = 0x5000_0000
+
+
+def _heap(sizes: list[int], in_use: list[bool]) -> tuple[NDArray[np.uint64], int]:
+    """The words of chunks of these sizes with a top of 64 bytes; the address of the top."""
+    words = np.zeros((sum(sizes) + 64) // 8, np.uint64)
+    at, before = 0, True
+    for size, used in zip([*sizes, 64], [*in_use, True], strict=True):
+        words[at + 1] = size | before
+        at, before = at + size // 8, used
+    return words, _START + sum(sizes)
+
+
+def test_chunks_are_found_with_those_in_use() -> None:
+    sizes, in_use = [32, 48, 1040, 32, 4096], [True, False, True, True, False]
+    words, top = _heap(sizes, in_use)
+    found = walk(words, _START, top, main=True)
+    assert found.sizes.tolist() == sizes and found.in_use.tolist() == in_use
+    assert found.addresses.tolist() == [_START + sum(sizes[:at]) for at in range(5)]
+    assert not found.damaged and not found.gaps and found.end == top
+
+
+@pytest.mark.parametrize("largest", [100, 5_000, 400_000])
+def test_a_large_heap_is_walked_in_many_places_with_the_same_result(largest: int) -> None:
+    random = np.random.default_rng(largest)
+    sizes = (random.integers(2, largest // 16 + 3, 40_000_000 // largest) * 16).tolist()
+    in_use = (random.random(len(sizes)) < 0.7).tolist()
+    words, top = _heap(sizes, in_use)
+    # What blocks hold may look like sizes of chunks.
+    starts = np.cumsum([0, *sizes])[:-1] // 8
+    inner = np.setdiff1d(random.integers(0, int(starts[-1]), len(words) // 4), np.concatenate([starts, starts + 1]))
+    words[inner] = random.integers(0, 300, len(inner)).astype(np.uint64)
+    found = walk(words, _START, top, main=True)
+    assert found.sizes.tolist() == sizes and found.in_use.tolist() == in_use and not found.damaged
+
+
+def test_an_overwritten_size_is_one_block_and_what_follows_is_found() -> None:
+    sizes = [64] * 100
+    words, top = _heap(sizes, [True] * 100)
+    words[50 * 8 + 1] = 0x4141414141414141
+    found = walk(words, _START, top, main=True)
+    assert [(each.address, each.value) for each in found.damaged] == [(_START + 50 * 64, 0x4141414141414141)]
+    assert found.sizes.tolist() == sizes and found.in_use.all()
+
+
+def test_memory_reads_what_was_copied_and_zeros_elsewhere() -> None:
+    memory = Memory(np.arange(1, 7, dtype=np.uint64), np.array([64, 256], np.uint64), np.array([16, 32], np.uint64))
+    assert [memory.word(address) for address in (56, 64, 72, 80, 256, 280, 288)] == [0, 1, 2, 0, 3, 6, 0]
+    assert memory.read(np.array([72, 80, 264], np.uint64)).tolist() == [2, 0, 4]
+    assert memory.filled(64, 96).tolist() == [1, 2, 0, 0] and memory.bytes(65, 8) == b"\0" * 7 + b"\2"
+    assert [(at, words.tolist()) for at, words in memory.parts(72, 272)] == [(72, [2]), (256, [3, 4])]
+
+
+def test_ranges_are_joined_and_cut() -> None:
+    assert joined([(0, 4), (4, 8), (10, 12), (11, 11)]) == [(0, 8), (10, 12)]
+    assert list(without(0, 20, [(2, 4), (8, 30)])) == [(0, 2), (4, 8)]
+
+
+def _classes(edges: list[tuple[int, int, bool]], roots: list[tuple[int, bool]], count: int) -> list[int]:
+    ordered = sorted(edges)
+    first = np.searchsorted([source for source, _, _ in ordered], np.arange(count + 1)).astype(np.int64)
+    target = np.array([to for _, to, _ in ordered], np.int32)
+    graph = Graph(first, target, np.array([sure for _, _, sure in ordered], np.bool_))
+    to = np.array([block for block, _ in roots], np.int32)
+    sure = np.array([each for _, each in roots], np.bool_)
+    return classify(graph, Pointers(np.zeros(len(to), np.uint64), to, sure)).kind.tolist()
+
+
+def test_classes_follow_the_chains_of_pointers() -> None:
+    # 0 -> 1 (to its inside) -> 2; 3 -> 4 in a circle; 5 alone; a root leads to 0
+    edges = [(0, 1, False), (1, 2, True), (3, 4, True), (4, 3, True)]
+    assert _classes(edges, [(0, True)], 6) == [REACHABLE, POSSIBLE, POSSIBLE, DEFINITE, INDIRECT, DEFINITE]
+
+
+@pytest.mark.parametrize("width", [1, 3000])
+def test_long_lists_and_wide_fans_are_followed_alike(width: int) -> None:
+    # A list of 5000 blocks, or blocks that each lead to many.
+    count = 5001
+    edges = [((block - 1) // width, block, True) for block in range(1, count)]
+    assert set(_classes(edges, [(0, True)], count)) == {REACHABLE}
+    assert _classes(edges, [], count) == [DEFINITE] + [INDIRECT] * (count - 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_heap_that_was_overwritten_gives_chunks_that_do_not_overlap(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    sizes = (random.integers(2, 60, 5000) * 16).tolist()
+    words, top = _heap(sizes, [True] * 5000)
+    at = int(random.integers(0, len(words) - 1))
+    words[at : at + int(random.integers(1, 20_000))] = np.uint64(int(random.integers(0, 600)))
+    words[random.integers(0, len(words), 100)] = random.integers(0, 4000, 100).astype(np.uint64)
+    found = walk(words, _START, top if seed % 2 else 0, main=bool(seed % 3))
+    assert (found.addresses[:-1] + found.sizes[:-1] <= found.addresses[1:]).all()
+    assert int(found.addresses[-1] + found.sizes[-1]) <= _START + 8 * len(words)
