@@ -16,6 +16,7 @@ MODULES = (
     "insitu.convert.user_calls",
     "insitu.convert.wall",
     "insitu.inspect.cache_tables",
+    "insitu.inspect.process_session",
     "insitu.lab.qemu_trace",
     "insitu.record.ftrace.latency",
     "insitu.record.sources.delays",

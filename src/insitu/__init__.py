@@ -1,13 +1,14 @@
 """insitu: see inside a running Linux system.
 
 ``insitu.profile(...)`` records, ``insitu.stat(...)`` counts, ``insitu.cache(path)`` looks at the page cache,
+``insitu.memory(pid)`` at the memory of a process,
 ``insitu.open(path)`` opens a recording, and the
 session it returns answers SQL and gives its tables as Polars frames.
 """
 
 TYPE_CHECKING = False  # what type checkers take for true; importing typing would cost every start
 
-__all__ = ["InsituError", "__version__", "cache", "lab", "open", "profile", "stat", "trace"]
+__all__ = ["InsituError", "__version__", "cache", "lab", "memory", "open", "profile", "stat", "trace"]
 
 __version__ = "0.1.0"
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from insitu import lab as lab
     from insitu.convert.open import open_session as open
     from insitu.errors import InsituError as InsituError
+    from insitu.inspect.memory_map import memory as memory
     from insitu.inspect.page_cache import cache as cache
     from insitu.record.counts import stat as stat
     from insitu.record.cpu import profile as profile
@@ -27,6 +29,7 @@ _LAZY = {
     "InsituError": ("insitu.errors", "InsituError"),
     "cache": ("insitu.inspect.page_cache", "cache"),
     "lab": ("insitu.lab", ""),  # the package itself: insitu.lab.guest(...)
+    "memory": ("insitu.inspect.memory_map", "memory"),
     "open": ("insitu.convert.open", "open_session"),
     "profile": ("insitu.record.cpu", "profile"),
     "stat": ("insitu.record.counts", "stat"),

@@ -1,4 +1,4 @@
-"""One process, explained: what it has open and how near the limit, its memory, rights and surroundings.
+"""One process, explained: what it has open and how near the limit, its memory, threads, rights and surroundings.
 
 Descriptors by kind, with states of sockets, other ends of pipes and sockets, and what epoll, eventfd and the like are
 about. Nothing is traced but with --watch: then, as root, also where descriptors are made that stay open.
@@ -7,6 +7,8 @@ examples:
   insitu proc 1234                   what it is, and its descriptors by kind
   insitu proc -l 1234                each descriptor
   insitu proc -n nginx               all processes of this name
+  insitu proc --maps 1234            what is really behind its mappings, and who shares it
+  insitu proc -o now.insitu 1234     a session: insitu diff of two shows what grew
   insitu proc --watch -d 30 1234     "Too many open files": which kind grows, and which stacks open and never close
 """
 
@@ -25,6 +27,7 @@ from insitu.commands._options import (
     duration_option,
     json_option,
     limit_option,
+    output_option,
     pids_asked_for,
     process_options,
     quiet_option,
@@ -32,8 +35,10 @@ from insitu.commands._options import (
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from insitu.inspect.memory_map import MemoryMap
+    from insitu.inspect.process_session import Held
     from insitu.views.process import Open
 
 __all__ = ["PROPERTIES", "arguments", "run"]
@@ -50,17 +55,22 @@ PROPERTIES = Properties(
 def arguments(parser: argparse.ArgumentParser) -> None:
     process_options(parser)
     parser.add_argument("-l", "--list", action="store_true", help="list each descriptor")
+    parser.add_argument("--maps", action="store_true", help="its memory: what is behind each mapping")
     parser.add_argument("--watch", action="store_true", help="show each --interval what of descriptors grows")
     parser.add_argument("--interval", type=duration, default=1.0, metavar="SECONDS", help="of --watch (default 1)")
     duration_option(parser, "how long to watch (default: until Ctrl-C)")
-    limit_option(parser, 50, "descriptors that are listed")
+    limit_option(parser, 50, "descriptors, mappings and threads that are listed")
     json_option(parser)
+    output_option(parser, "keep a session: the tables page_range, fd and thread", metavar="RUN.insitu")
     quiet_option(parser, "no notes")
 
 
 def run(args: argparse.Namespace) -> int:
     from insitu.inspect.process_facts import facts_of
+    from insitu.inspect.process_session import Held
     from insitu.views import process as view
+    from insitu.views.memory import blocks as memory_blocks
+    from insitu.views.memory import document as memory_document
     from insitu.views.terminal import Screen
 
     pids = pids_asked_for(args, args.pids)
@@ -68,20 +78,23 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError("which process?", remedy="insitu proc PID, or -n NAME", status=2)
     if args.duration and not args.watch:
         raise InsituError("-d is for --watch", status=2)
+    if args.output and not args.output.endswith(".insitu"):
+        raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
     if args.watch:
         if len(pids) > 1:
             raise InsituError("--watch looks at one process", status=2)
         return _watch(args, pids[0])
-    documents, screen = [], Screen.of(sys.stdout)
+    documents, kept, screen = [], [], Screen.of(sys.stdout)
     for number, pid in enumerate(pids):
         facts = facts_of(pid)
-        try:
-            found: Open | None = _open(pid, ends=args.list or args.json)
-        except InsituError as error:  # what else is known is shown
-            found = None
-            messages.warning(f"{error.message} ({error.remedy})" if error.remedy else error.message)
+        found = None if args.maps and not args.output else _open_if_allowed(pid, ends=args.list or args.json)
+        memory = _memory(args, pid) if args.maps or args.output else None
+        kept.append(Held(pid, memory, found.descriptors if found else None))
         if args.json:
-            documents.append(view.document(facts, found))
+            documents.append(view.document(facts, found, memory_document(memory) if memory else None))
+        elif args.maps:
+            screen.write([[]] if number else [])
+            screen.write(memory_blocks(memory, args.limit) if memory else [])
         else:
             screen.write([[]] if number else [])
             screen.write(view.blocks(facts, found, args.limit, listed=args.list))
@@ -89,7 +102,47 @@ def run(args: argparse.Namespace) -> int:
         from insitu.valid_text import json_document
 
         print(json_document({"format": "insitu-proc-1", "processes": documents}))
+    if args.output:
+        _save(args, kept)
     return 0
+
+
+def _open_if_allowed(pid: int, *, ends: bool) -> "Open | None":
+    """The descriptors; None with a warning if they may not be seen: what else is known is shown."""
+    try:
+        return _open(pid, ends=ends)
+    except InsituError as error:
+        messages.warning(f"{error.message} ({error.remedy})" if error.remedy else error.message)
+        return None
+
+
+def _memory(args: argparse.Namespace, pid: int) -> "MemoryMap | None":
+    """The memory. Raises InsituError where nothing else is asked for."""
+    from insitu.inspect.memory_map import memory
+
+    try:
+        found = memory(pid)
+    except InsituError as error:
+        if args.maps:
+            raise
+        messages.warning(f"{error.message} ({error.remedy})" if error.remedy else error.message)
+        return None
+    for note in () if args.quiet else found.notes:
+        messages.note(note)
+    return found
+
+
+def _save(args: argparse.Namespace, processes: "Sequence[Held]") -> None:
+    from pathlib import Path
+
+    from insitu.commands._output import Displaced
+    from insitu.inspect.process_session import save
+
+    displaced = Displaced(args.output)
+    save(Path(args.output), processes)
+    if not args.quiet:
+        displaced.report()
+        messages.note(f"kept in {args.output}; insitu diff compares two")
 
 
 def _open(pid: int, *, ends: bool = False) -> "Open":

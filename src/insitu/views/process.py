@@ -148,9 +148,10 @@ def grown(before: Open, now: Open) -> list[tuple[tuple[str, str], int]]:
     return sorted(((group, number) for group, number in change.items() if number), key=lambda each: -each[1])
 
 
-def document(facts: ProcessFacts, found: Open | None) -> dict[str, Any]:
-    """The same for JSON."""
+def document(facts: ProcessFacts, found: Open | None, mappings: dict[str, Any] | None) -> dict[str, Any]:
+    """The same for JSON; ``mappings``: of views.memory, where they were asked for."""
     return {
+        "mappings": mappings,
         **facts._asdict(),
         "limits": [limit._asdict() for limit in facts.limits],
         "descriptor_limit": found.limit if found else None,
