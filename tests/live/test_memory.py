@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.live.unprivileged import Unprivileged, unprivileged
 
 import insitu
 from insitu.inspect.memory_map import MemoryMap, memory, totals
 from insitu.kernel.physical_pages import PageMap
-from tests.live.unprivileged import Unprivileged, unprivileged
 
 __all__ = ["unprivileged"]
 
