@@ -8,6 +8,8 @@ examples:
   insitu proc -l 1234                each descriptor
   insitu proc -n nginx               all processes of this name
   insitu proc --maps 1234            what is really behind its mappings, and who shares it
+  insitu proc --at 7f31c2a4 1234     what an address belongs to: function, variable, frame of a stack, physical page
+  insitu proc --pages 7f31c2a4000 1234    page by page: what is there, private, shared, swapped, the page of zeros
   insitu proc -o now.insitu 1234     a session: insitu diff of two shows what grew
   insitu proc --watch -d 30 1234     "Too many open files": which kind grows, and which stacks open and never close
 """
@@ -32,6 +34,7 @@ from insitu.commands._options import (
     process_options,
     quiet_option,
 )
+from insitu.commands._proc_memory import address, address_range, show_pages, show_places
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -56,6 +59,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     process_options(parser)
     parser.add_argument("-l", "--list", action="store_true", help="list each descriptor")
     parser.add_argument("--maps", action="store_true", help="its memory: what is behind each mapping")
+    parser.add_argument(
+        "--at", type=address, action="append", metavar="ADDRESS", help="what an address belongs to (hexadecimal)"
+    )
+    parser.add_argument(
+        "--pages", type=address_range, metavar="START[-END]", help="the pages of a range, or of the mapping at START"
+    )
     parser.add_argument("--watch", action="store_true", help="show each --interval what of descriptors grows")
     parser.add_argument("--interval", type=duration, default=1.0, metavar="SECONDS", help="of --watch (default 1)")
     duration_option(parser, "how long to watch (default: until Ctrl-C)")
@@ -80,10 +89,12 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError("-d is for --watch", status=2)
     if args.output and not args.output.endswith(".insitu"):
         raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
-    if args.watch:
-        if len(pids) > 1:
-            raise InsituError("--watch looks at one process", status=2)
-        return _watch(args, pids[0])
+    one = {"--watch": (args.watch, _watch), "--at": (args.at, show_places), "--pages": (args.pages, show_pages)}
+    for name, (asked, show) in one.items():
+        if asked:
+            if len(pids) > 1:
+                raise InsituError(f"{name} looks at one process", status=2)
+            return show(args, pids[0])
     documents, kept, screen = [], [], Screen.of(sys.stdout)
     for number, pid in enumerate(pids):
         facts = facts_of(pid)

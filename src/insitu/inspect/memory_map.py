@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from insitu.kernel.physical_pages import FILE, PAGE, PRESENT, Frames, PageMap, f
 from insitu.kernel.procfs import Area
 from insitu.kernel.ptrace_refusal import has_ended
 
-__all__ = ["COLUMNS", "MemoryMap", "Sharer", "Total", "memory", "totals"]
+__all__ = ["COLUMNS", "MemoryMap", "Sharer", "Total", "mappings_of", "memory", "totals", "who_maps"]
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -95,7 +96,8 @@ def memory(pid: int, *, sharers: bool = True) -> MemoryMap:
     except PermissionError:
         notes.append("pages themselves, and who shares them, need root: sudo insitu ...")
     except OSError:
-        _still_there(pid)
+        if has_ended(pid):
+            raise _without_memory(pid, name) from None
         raise
     if by_page:
         sizes |= walk.sizes
@@ -103,7 +105,7 @@ def memory(pid: int, *, sharers: bool = True) -> MemoryMap:
         notes += walk.notes
     others: list[Sharer] = []
     if sharers and shared is not None:
-        others, note = _sharers(pid, *shared)
+        others, note = who_maps(pid, *shared)
         notes += [note] if note else []
     groups = [_group(area, stacks) for area, stacks in zip(found.areas, _hold_stacks(pid, found.areas), strict=True)]
     return MemoryMap(pid, name, found.areas, groups, sizes, pss, smaps.nodes(pid), by_page, others, notes)
@@ -111,23 +113,38 @@ def memory(pid: int, *, sharers: bool = True) -> MemoryMap:
 
 def _mappings(pid: int) -> tuple[str, smaps.Mappings]:
     """The name of a process and its mappings. Raises InsituError."""
-    try:
+    with _refusals(pid):
         name = procfs.comm(pid).decode(errors="replace")
         found = smaps.mappings(pid)
+    if not found.areas:
+        raise _without_memory(pid, name)
+    return name, found
+
+
+def mappings_of(pid: int) -> list[Area]:
+    """The mappings alone, in ascending order. Raises InsituError as memory()."""
+    with _refusals(pid):
+        name = procfs.comm(pid).decode(errors="replace")
+        found = list(procfs.areas(pid))
+    if not found:
+        raise _without_memory(pid, name)
+    return found
+
+
+@contextmanager
+def _refusals(pid: int) -> Iterator[None]:
+    try:
+        yield
     except (FileNotFoundError, ProcessLookupError):
         raise InsituError(f"no process {pid}", remedy="ps -e lists processes") from None
     except PermissionError:
         raise InsituError(f"the memory of process {pid} is another user's", remedy="sudo insitu ...") from None
-    if not found.areas:
-        _still_there(pid)
-        raise InsituError(f"process {pid} ({name}) is a kernel thread: it has no memory of its own")
-    return name, found
 
 
-def _still_there(pid: int) -> None:
-    """Raises InsituError for a process that has ended."""
+def _without_memory(pid: int, name: str) -> InsituError:
     if has_ended(pid):
-        raise InsituError(f"process {pid} has ended: it has no memory any more")
+        return InsituError(f"process {pid} has ended: it has no memory any more")
+    return InsituError(f"process {pid} ({name}) is a kernel thread: it has no memory of its own")
 
 
 def _sizes(found: smaps.Mappings) -> dict[str, I64]:
@@ -220,8 +237,11 @@ class _Walk:
         return distinct, rows[first]
 
 
-def _sharers(pid: int, frames: I64, rows: I64) -> tuple[list[Sharer], str]:
-    """The other processes that map these frames, and a note if not all of them were looked at."""
+def who_maps(pid: int, frames: I64, rows: I64) -> tuple[list[Sharer], str]:
+    """The other processes that map these frames, which ascend, and a note if not all of them were looked at.
+
+    ``rows``: which of our mappings each frame is in.
+    """
     others = [each for each in procfs.pids() if each != pid] if len(frames) else []
     deadline = time.monotonic() + _SEARCH_S
     pages, looked, found = 0, 0, []

@@ -25,7 +25,7 @@ from insitu.symbols.unwind import CUT, Unwinder
 from insitu.symbols.user_stacks import UserStacks
 from insitu.syscalls.native import syscall_name
 
-__all__ = ["Call", "Process", "Thread", "stacks"]
+__all__ = ["Call", "Process", "Thread", "frames_at", "samples_of", "stacks"]
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -139,8 +139,8 @@ def _threads(
     spaces = ProcessMap()
     epoch = spaces.execed_with(found.pid, 0, [area for area in found.areas if "x" in area.permissions])
     unwinder = Unwinder(spaces, symbolizer.open_module, frame_pointers=True, max_depth=_MOST_DEPTH, mark_cut=True)
-    bounds, addresses = unwinder.unwind(_samples(found.copies, epoch))
-    named = _named(spaces, symbolizer, found.pid, epoch, bounds, addresses)
+    bounds, addresses = unwinder.unwind(samples_of(found.copies, epoch))
+    named = frames_at(spaces, symbolizer, found.pid, epoch, bounds, addresses)
     threads = []
     for at, copy in enumerate(found.copies):
         known = moments.get(copy.tid) or _moment(copy.tid, False)  # begun since they were listed
@@ -157,7 +157,8 @@ def _threads(
     return threads, unwinder.notes()
 
 
-def _samples(copies: Sequence[StackCopy], epoch: int) -> UserStacks:
+def samples_of(copies: Sequence[StackCopy], epoch: int) -> UserStacks:
+    """The copies of stacks in the form that the unwinder takes."""
     sizes = np.array([len(each.stack) for each in copies], np.int64)
     return UserStacks(
         np.array([each.registers for each in copies], np.uint64).reshape(len(copies), -1),
@@ -170,7 +171,7 @@ def _samples(copies: Sequence[StackCopy], epoch: int) -> UserStacks:
     )
 
 
-def _named(
+def frames_at(
     spaces: ProcessMap, symbolizer: Symbolizer, pid: int, epoch: int, bounds: I64, addresses: U64
 ) -> list[tuple[Frame, ...]]:
     """The frames at each address: one function, and those inlined there."""
