@@ -237,3 +237,47 @@ def test_names_of_files_do_not_reach_the_terminal_raw(tmp_path: Path) -> None:
             process.kill()
     assert "\x1b" not in text and "[31m" in text
     assert not any(line.startswith("Rss") for line in text.split("\n"))
+
+
+_GROWS = """
+import mmap, os, sys, threading, time
+held = []
+print(flush=True)
+sys.stdin.readline()
+held.append(mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+for page in range(0, 1 << 20, 4096):
+    held[0][page] = 1
+held += [os.open("/etc/hostname", os.O_RDONLY) for _ in range(7)]
+for _ in range(3):
+    threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+print(flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_two_moments_show_what_grew(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _GROWS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            for name in ("before", "after"):
+                process.stdout.readline()
+                _command("-q", "-o", tmp_path / f"{name}.insitu", process.pid)
+                process.stdin.write(b"\n")
+                process.stdin.flush()
+        finally:
+            process.kill()
+    words = ["diff", tmp_path / "before.insitu", tmp_path / "after.insitu"]
+    diff = [sys.executable, "-m", "insitu", *words]
+    document: Any = json.loads(subprocess.run([*diff, "--json"], capture_output=True, text=True, check=True).stdout)
+
+    def grown(kind: str, name: str, measure: str) -> int:
+        (row,) = (each for each in document[kind] if each["name"] == name)
+        return int(row["after"][measure] - row["before"][measure])
+
+    assert grown("memory", "[anonymous]", "private") >= 1 << 20
+    assert grown("descriptors", "file /etc/hostname", "count") == 7
+    assert sum(each["after"]["count"] - each["before"]["count"] for each in document["threads"]) == 3
+    text = subprocess.run(diff, capture_output=True, text=True, check=True).stdout
+    assert "\nthreads: 1 to 4 (+3)\n" in text and "[anonymous]" in text.split("descriptors: ")[0]
+    assert "      0      7      +7  file /etc/hostname\n" in text
