@@ -8,6 +8,7 @@ examples:
   insitu proc -l 1234                each descriptor
   insitu proc -n nginx               all processes of this name
   insitu proc --maps 1234            what is really behind its mappings, and who shares it
+  insitu proc --threads 1234         state, wait channel, CPU, policy, affinity and signals of each thread
   insitu proc --at 7f31c2a4 1234     what an address belongs to: function, variable, frame of a stack, physical page
   insitu proc --pages 7f31c2a4000 1234    page by page: what is there, private, shared, swapped, the page of zeros
   insitu proc -o now.insitu 1234     a session: insitu diff of two shows what grew
@@ -40,9 +41,11 @@ from insitu.errors import InsituError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from insitu.inspect.environment import Environment
     from insitu.inspect.memory_map import MemoryMap
     from insitu.inspect.process_session import Held
     from insitu.views.process import Open
+    from insitu.views.terminal import Screen
 
 __all__ = ["PROPERTIES", "arguments", "run"]
 
@@ -59,6 +62,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     process_options(parser)
     parser.add_argument("-l", "--list", action="store_true", help="list each descriptor")
     parser.add_argument("--maps", action="store_true", help="its memory: what is behind each mapping")
+    parser.add_argument("--threads", action="store_true", help="its threads: state, CPU, policy, signals")
+    parser.add_argument("--stacks", action="store_true", help="its threads with their stacks, as insitu stacks")
     parser.add_argument(
         "--at", type=address, action="append", metavar="ADDRESS", help="what an address belongs to (hexadecimal)"
     )
@@ -77,7 +82,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from insitu.inspect.process_facts import facts_of
     from insitu.inspect.process_session import Held
+    from insitu.inspect.threads import threads_of
     from insitu.views import process as view
+    from insitu.views import threads as thread_view
     from insitu.views.memory import blocks as memory_blocks
     from insitu.views.memory import document as memory_document
     from insitu.views.terminal import Screen
@@ -98,17 +105,27 @@ def run(args: argparse.Namespace) -> int:
     documents, kept, screen = [], [], Screen.of(sys.stdout)
     for number, pid in enumerate(pids):
         facts = facts_of(pid)
-        found = None if args.maps and not args.output else _open_if_allowed(pid, ends=args.list or args.json)
+        needs_descriptors = args.output or not (args.maps or args.threads or args.stacks)
+        found = _open_if_allowed(pid, ends=args.list or args.json) if needs_descriptors else None
         memory = _memory(args, pid) if args.maps or args.output else None
+        threads = threads_of(pid) if args.threads or args.stacks or args.json else None
         kept.append(Held(pid, memory, found.descriptors if found else None))
         if args.json:
-            documents.append(view.document(facts, found, memory_document(memory) if memory else None))
-        elif args.maps:
-            screen.write([[]] if number else [])
-            screen.write(memory_blocks(memory, args.limit) if memory else [])
-        else:
-            screen.write([[]] if number else [])
-            screen.write(view.blocks(facts, found, args.limit, listed=args.list))
+            others = {
+                "mappings": memory_document(memory) if memory else None,
+                "threads": thread_view.document(threads or ()),
+            }
+            documents.append(view.document(facts, _environment(pid), found, others))
+            continue
+        screen.write([[]] if number else [])
+        if args.maps and memory:
+            screen.write(memory_blocks(memory, args.limit))
+        if threads is not None:
+            screen.write([[(f"threads of {facts.name} ({pid})", "bold")], *thread_view.blocks(threads, args.limit)])
+        if args.stacks:
+            _show_stacks(args, pid, screen)
+        if not (args.maps or args.threads or args.stacks):
+            screen.write(view.blocks(facts, _environment(pid), found, args.limit, listed=args.list))
     if args.json:
         from insitu.valid_text import json_document
 
@@ -116,6 +133,32 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         _save(args, kept)
     return 0
+
+
+def _environment(pid: int) -> "Environment | None":
+    """The environment; None if it may not be seen."""
+    from insitu.inspect.environment import environment
+
+    try:
+        return environment(pid)
+    except OSError:
+        return None
+
+
+def _show_stacks(args: argparse.Namespace, pid: int, screen: "Screen") -> None:
+    """The stacks of all threads, the kernel's functions too where they may be seen."""
+    import os
+
+    from insitu.inspect.lock_waits import cycles, waits
+    from insitu.inspect.stacks import stacks
+    from insitu.views.stacks import blocks
+
+    process = stacks(pid, kernel=os.geteuid() == 0)
+    waiting = waits(process)
+    screen.write([[]])
+    screen.write(blocks(process, waiting, cycles(waiting), group=True, most=64))
+    for note in () if args.quiet else process.notes:
+        messages.note(note)
 
 
 def _open_if_allowed(pid: int, *, ends: bool) -> "Open | None":
