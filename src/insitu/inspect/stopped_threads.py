@@ -10,7 +10,7 @@ import bisect
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from insitu.kernel import procfs, ptrace
@@ -51,9 +51,12 @@ class Capture(NamedTuple):
     """For how long the process was stopped: from the first stop to when the last thread ran again."""
 
 
-def capture(pid: int, live: int) -> Capture:
+def capture(
+    pid: int, live: int, while_stopped: Callable[[Sequence[StackCopy]], None] = lambda copies: None
+) -> Capture:
     """Copy the stacks of all threads of a process, of which the thread ``live`` has not ended.
 
+    ``while_stopped`` is called with the copies before the threads run again, and must be quick.
     Raises InsituError, and ProcessLookupError if there is none.
     """
     found: list[Capture] = []
@@ -61,7 +64,7 @@ def capture(pid: int, live: int) -> Capture:
 
     def work() -> None:
         try:
-            found.append(_Tracer(pid, live).capture())
+            found.append(_Tracer(pid, live).capture(while_stopped))
         except BaseException as error:
             errors.append(error)
 
@@ -81,7 +84,7 @@ class _Tracer:
         self._running: set[int] = set()
         self._stopped: dict[int, int] = {}  # thread -> the signal that is to be delivered to it
 
-    def capture(self) -> Capture:
+    def capture(self, while_stopped: Callable[[Sequence[StackCopy]], None]) -> Capture:
         # All that does not need a stop comes before it.
         areas = list(procfs.areas(self._live))
         self._seize()
@@ -92,6 +95,7 @@ class _Tracer:
                 self._interrupt(tid)
             self._wait()
             copies = self._copies(writable)
+            while_stopped(copies)
         finally:
             for tid, number in self._stopped.items():
                 ptrace.detach(tid, number)
