@@ -18,7 +18,7 @@ from insitu.errors import InsituError
 from insitu.inspect.python_stacks import PythonStacks
 from insitu.inspect.stopped_threads import Capture, StackCopy, capture
 from insitu.kernel import procfs, ptrace
-from insitu.kernel.ptrace_refusal import has_ended
+from insitu.kernel.ptrace_refusal import has_ended, refusal
 from insitu.session.distinct import offsets_of
 from insitu.symbols.frame import KERNEL, Frame
 from insitu.symbols.process_map import ProcessMap
@@ -103,6 +103,8 @@ def stacks(pid: int, *, inlines: bool = True, kernel: bool = False, python: bool
         found = capture(pid, live, interpreter.while_stopped) if interpreter else capture(pid, live)
     except (ProcessLookupError, FileNotFoundError):
         raise InsituError(f"no process {pid}", remedy="ps -e lists processes") from None
+    except PermissionError as error:
+        raise refusal(pid, pid, error) from None
     symbolizer = Symbolizer(inlines=inlines)
     threads, notes = _threads(found, moments, symbolizer)
     if interpreter is not None:
@@ -189,7 +191,9 @@ def samples_of(copies: Sequence[StackCopy], epoch: int) -> UserStacks:
     """The copies of stacks in the form that the unwinder takes."""
     sizes = np.array([len(each.stack) for each in copies], np.int64)
     return UserStacks(
-        np.array([each.registers for each in copies], np.uint64).reshape(len(copies), -1),
+        np.array([each.registers for each in copies], np.uint64).reshape(
+            len(copies), ptrace.SAMPLED_MASK.bit_count()
+        ),
         ptrace.SAMPLED_MASK,
         np.frombuffer(b"".join(each.stack for each in copies), np.uint8),
         offsets_of(sizes)[:-1],

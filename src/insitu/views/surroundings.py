@@ -95,7 +95,9 @@ def _signals(facts: ProcessFacts) -> str:
     words = []
     for name in ("pending", "blocked", "caught", "ignored"):
         names = signal_names(getattr(facts.signals, name))
-        if names:
+        if len(names) == 64:
+            words.append(f"{name} all")
+        elif names:
             more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
             words.append(f"{name} {', '.join(names[:_MOST_NAMES])}{more}")
     return "; ".join(words)
