@@ -31,7 +31,7 @@ _MOST_RUNS: Final = 1_000_000
 # Bits of a page's state, and their words, in the order in which they are shown.
 _WORDS: Final = (
     *("guard", "swapped", "page of zeros", "private", "shared", "shared, or the page of zeros"),
-    *("anonymous", "file cache", "huge", "same-page merged", "dirty in the cache"),
+    *("anonymous", "file cache", "huge", "dirty in the cache"),
 )
 _BIT: Final = {name: np.int64(1 << at) for at, name in enumerate(_WORDS)}
 
@@ -121,7 +121,6 @@ def _states(words: U64, frames: Frames | None) -> I64:
     found += _BIT["private"] * (own & ~shared) + _BIT["shared"] * (own & shared)
     found += _BIT["anonymous"] * (own & ~is_file)
     found += _BIT["huge"] * (there & (frames.have("huge") | frames.have("transparent_huge"))[at])
-    found += _BIT["same-page merged"] * (own & frames.have("ksm")[at])
     found += _BIT["dirty in the cache"] * (own & is_file & frames.have("dirty")[at])
     return found
 

@@ -49,11 +49,12 @@ _SWAP_TYPE: Final = np.uint64(31)
 # include/linux/swap.h: MAX_SWAPFILES is at least this; larger ones are markers and pages that are being moved.
 _SPECIAL_TYPES: Final = 23
 
-# include/uapi/linux/kernel-page-flags.h
+# include/uapi/linux/kernel-page-flags.h. Bit 21 (KSM) is left out: some kernels, such as 6.12, set it for each
+# anonymous page (fs/proc/page.c: stable_page_flags).
 FLAGS: Final[dict[int, str]] = {
     **dict(enumerate(("locked", "error", "referenced", "uptodate", "dirty", "lru", "active", "slab", "writeback"))),
     **dict(enumerate(("reclaim", "buddy", "mapped", "anonymous", "swapcache", "swapbacked"), 9)),
-    **dict(enumerate(("compound_head", "compound_tail", "huge", "unevictable", "hwpoison", "nopage", "ksm"), 15)),
+    **dict(enumerate(("compound_head", "compound_tail", "huge", "unevictable", "hwpoison", "nopage"), 15)),
     **dict(enumerate(("transparent_huge", "offline", "zero_page", "idle", "pgtable"), 22)),
     **dict(enumerate(("reserved", "mlocked"), 32)),
 }
