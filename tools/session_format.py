@@ -18,6 +18,7 @@ MODULES = (
     "insitu.debug.guard_session",
     "insitu.inspect.cache_tables",
     "insitu.inspect.heap.leaks_session",
+    "insitu.inspect.process_session",
     "insitu.lab.qemu_trace",
     "insitu.record.ftrace.latency",
     "insitu.record.sources.delays",

@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
+from insitu.kernel.capability_bits import BITS
 
 __all__ = [
     "CAPABILITIES",
@@ -54,17 +55,14 @@ class Result(NamedTuple, Generic[D]):
         return self.state is not State.NO
 
 
-# Bit numbers of include/uapi/linux/capability.h.
 CAPABILITIES: Final = {
-    "DAC_OVERRIDE": 1,
-    "DAC_READ_SEARCH": 2,
-    "SYS_PTRACE": 19,
-    "SYS_ADMIN": 21,
-    "SYS_RESOURCE": 24,
-    "SYSLOG": 34,
-    "PERFMON": 38,
-    "BPF": 39,
+    name: BITS[name]
+    for name in (
+        *("DAC_OVERRIDE", "DAC_READ_SEARCH", "SYS_PTRACE", "SYS_ADMIN"),
+        *("SYS_RESOURCE", "SYSLOG", "PERFMON", "BPF"),
+    )
 }
+"""Those that this program has a use for."""
 
 _ENOTSUPP: Final = 524  # include/linux/errno.h: internal to the kernel, yet bpf(2) returns it
 

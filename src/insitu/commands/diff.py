@@ -1,12 +1,14 @@
 """Show what grew and what shrank between two recordings, function by function.
 
 By default, percentages are compared. "*" marks a change, "~" one that is not significant (p >= 0.05).
+Of two moments of a process (insitu proc -o), its memory by what it belongs to, its descriptors and threads.
 Of recorded calls (insitu calls -o, or function_graph of trace-cmd), self times are compared, in total and per call.
 -o also writes a differential flame graph as one HTML page.
 
 examples:
   insitu diff before.insitu after.insitu
   insitu diff before.insitu after.insitu -o diff.html
+  insitu proc -o before.insitu 1234; ...; insitu proc -o after.insitu 1234; insitu diff before.insitu after.insitu
   insitu diff --by-time --unit time idle.insitu busy.insitu        CPU seconds per second
   insitu diff --folded before.insitu after.insitu > diff.folded    for flamegraph.pl
 """
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.session.weighted_stacks import Selection
     from insitu.views.diff import Scale, diff_folded, diff_stacks, diff_to_json
     from insitu.views.losses import loss_text
+    from insitu.views.process_diff import shows_processes
 
     output = Path(args.output) if args.output else None
     if output is not None and output.suffix not in (".html", ".htm"):
@@ -71,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         sessions = [opened.enter_context(open_session(each)) if is_like_a_session(each) else None for each in paths]
         if want == Selection() and not of_stacks and all(each and shows_calls(each) for each in sessions):
             return _diff_calls(args, *(each for each in sessions if each))
+        if want == Selection() and not of_stacks and all(each and shows_processes(each) for each in sessions):
+            return _diff_processes(args, *(each for each in sessions if each))
         before, after = (
             session.stacks(want) if session else load_stacks(path, want)
             for path, session in zip(paths, sessions, strict=True)
@@ -125,4 +130,20 @@ def _diff_calls(args: argparse.Namespace, *sessions: "Session") -> int:
     else:
         screen = Screen.of(sys.stdout)
         screen.write(changes_table(changes, width=screen.width, limit=args.limit))
+    return 0
+
+
+def _diff_processes(args: argparse.Namespace, *sessions: "Session") -> int:
+    """Show what grew between two moments of a process."""
+    import sys
+
+    from insitu.valid_text import json_document
+    from insitu.views.process_diff import changes, changes_blocks, changes_document
+    from insitu.views.terminal import Screen
+
+    found = changes(*sessions)
+    if args.json:
+        print(json_document(changes_document(found)))
+    else:
+        Screen.of(sys.stdout).write(changes_blocks(found, args.limit))
     return 0

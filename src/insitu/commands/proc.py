@@ -1,4 +1,4 @@
-"""One process, explained: what it has open and how near the limit, its memory, rights and surroundings.
+"""One process, explained: what it has open and how near the limit, its memory, threads, rights and surroundings.
 
 Descriptors by kind, with states of sockets, other ends of pipes and sockets, and what epoll, eventfd and the like are
 about. Nothing is traced but with --watch: then, as root, also where descriptors are made that stay open.
@@ -7,6 +7,11 @@ examples:
   insitu proc 1234                   what it is, and its descriptors by kind
   insitu proc -l 1234                each descriptor
   insitu proc -n nginx               all processes of this name
+  insitu proc --maps 1234            what is really behind its mappings, and who shares it
+  insitu proc --threads 1234         state, wait channel, CPU, policy, affinity and signals of each thread
+  insitu proc --at 7f31c2a4 1234     what an address belongs to: function, variable, frame of a stack, physical page
+  insitu proc --pages 7f31c2a4000 1234    page by page: what is there, private, shared, swapped, the page of zeros
+  insitu proc -o now.insitu 1234     a session: insitu diff of two shows what grew
   insitu proc --watch -d 30 1234     "Too many open files": which kind grows, and which stacks open and never close
 """
 
@@ -26,16 +31,22 @@ from insitu.commands._options import (
     duration_option,
     json_option,
     limit_option,
+    output_option,
     pids_asked_for,
     process_options,
     quiet_option,
 )
+from insitu.commands._proc_memory import address, address_range, show_pages, show_places
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from insitu.inspect.environment import Environment
+    from insitu.inspect.memory_map import MemoryMap
+    from insitu.inspect.process_session import Held
     from insitu.views.process import Open
+    from insitu.views.terminal import Screen
 
 __all__ = ["PROPERTIES", "arguments", "run"]
 
@@ -54,17 +65,32 @@ PROPERTIES = Properties(
 def arguments(parser: argparse.ArgumentParser) -> None:
     process_options(parser)
     parser.add_argument("-l", "--list", action="store_true", help="list each descriptor")
+    parser.add_argument("--maps", action="store_true", help="its memory: what is behind each mapping")
+    parser.add_argument("--threads", action="store_true", help="its threads: state, CPU, policy, signals")
+    parser.add_argument("--stacks", action="store_true", help="its threads with their stacks, as insitu stacks")
+    parser.add_argument(
+        "--at", type=address, action="append", metavar="ADDRESS", help="what an address belongs to (hexadecimal)"
+    )
+    parser.add_argument(
+        "--pages", type=address_range, metavar="START[-END]", help="the pages of a range, or of the mapping at START"
+    )
     parser.add_argument("--watch", action="store_true", help="show each --interval what of descriptors grows")
     parser.add_argument("--interval", type=duration, default=1.0, metavar="SECONDS", help="of --watch (default 1)")
     duration_option(parser, "how long to watch (default: until Ctrl-C)")
-    limit_option(parser, 50, "descriptors that are listed")
+    limit_option(parser, 50, "descriptors, mappings and threads that are listed")
     json_option(parser)
+    output_option(parser, "keep a session: the tables page_range, fd and thread", metavar="RUN.insitu")
     quiet_option(parser, "no notes")
 
 
 def run(args: argparse.Namespace) -> int:
     from insitu.inspect.process_facts import facts_of
+    from insitu.inspect.process_session import Held
+    from insitu.inspect.threads import threads_of
     from insitu.views import process as view
+    from insitu.views import threads as thread_view
+    from insitu.views.memory import blocks as memory_blocks
+    from insitu.views.memory import document as memory_document
     from insitu.views.terminal import Screen
 
     pids = pids_asked_for(args, args.pids)
@@ -72,28 +98,109 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError("which process?", remedy="insitu proc PID, or -n NAME", status=2)
     if args.duration and not args.watch:
         raise InsituError("-d is for --watch", status=2)
-    if args.watch:
-        if len(pids) > 1:
-            raise InsituError("--watch looks at one process", status=2)
-        return _watch(args, pids[0])
-    documents, screen = [], Screen.of(sys.stdout)
+    if args.output and not args.output.endswith(".insitu"):
+        raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
+    one = {"--watch": (args.watch, _watch), "--at": (args.at, show_places), "--pages": (args.pages, show_pages)}
+    for name, (asked, show) in one.items():
+        if asked:
+            if len(pids) > 1:
+                raise InsituError(f"{name} looks at one process", status=2)
+            return show(args, pids[0])
+    documents, kept, screen = [], [], Screen.of(sys.stdout)
     for number, pid in enumerate(pids):
         facts = facts_of(pid)
-        try:
-            found: Open | None = _open(pid, ends=args.list or args.json)
-        except InsituError as error:  # what else is known is shown
-            found = None
-            messages.warning(f"{error.message} ({error.remedy})" if error.remedy else error.message)
+        needs_descriptors = args.output or not (args.maps or args.threads or args.stacks)
+        found = _open_if_allowed(pid, ends=args.list or args.json) if needs_descriptors else None
+        memory = _memory(args, pid) if args.maps or args.output else None
+        threads = threads_of(pid) if args.threads or args.stacks or args.json else None
+        kept.append(Held(pid, memory, found.descriptors if found else None))
         if args.json:
-            documents.append(view.document(facts, found))
-        else:
-            screen.write([[]] if number else [])
-            screen.write(view.blocks(facts, found, args.limit, listed=args.list))
+            others = {
+                "mappings": memory_document(memory) if memory else None,
+                "threads": thread_view.document(threads or ()),
+            }
+            documents.append(view.document(facts, _environment(pid), found, others))
+            continue
+        screen.write([[]] if number else [])
+        if args.maps and memory:
+            screen.write(memory_blocks(memory, args.limit))
+        if threads is not None:
+            screen.write([[(f"threads of {facts.name} ({pid})", "bold")], *thread_view.blocks(threads, args.limit)])
+        if args.stacks:
+            _show_stacks(args, pid, screen)
+        if not (args.maps or args.threads or args.stacks):
+            screen.write(view.blocks(facts, _environment(pid), found, args.limit, listed=args.list))
     if args.json:
         from insitu.valid_text import json_document
 
         print(json_document({"format": "insitu-proc-1", "processes": documents}))
+    if args.output:
+        _save(args, kept)
     return 0
+
+
+def _environment(pid: int) -> "Environment | None":
+    """The environment; None if it may not be seen."""
+    from insitu.inspect.environment import environment
+
+    try:
+        return environment(pid)
+    except OSError:
+        return None
+
+
+def _show_stacks(args: argparse.Namespace, pid: int, screen: "Screen") -> None:
+    """The stacks of all threads, the kernel's functions too where they may be seen."""
+    import os
+
+    from insitu.inspect.lock_waits import cycles, waits
+    from insitu.inspect.stacks import stacks
+    from insitu.views.stacks import blocks
+
+    process = stacks(pid, kernel=os.geteuid() == 0)
+    waiting = waits(process)
+    screen.write([[]])
+    screen.write(blocks(process, waiting, cycles(waiting), group=True, most=64))
+    for note in () if args.quiet else process.notes:
+        messages.note(note)
+
+
+def _open_if_allowed(pid: int, *, ends: bool) -> "Open | None":
+    """The descriptors; None with a warning if they may not be seen: what else is known is shown."""
+    try:
+        return _open(pid, ends=ends)
+    except InsituError as error:
+        messages.warning(f"{error.message} ({error.remedy})" if error.remedy else error.message)
+        return None
+
+
+def _memory(args: argparse.Namespace, pid: int) -> "MemoryMap | None":
+    """The memory. Raises InsituError where nothing else is asked for."""
+    from insitu.inspect.memory_map import memory
+
+    try:
+        found = memory(pid)
+    except InsituError as error:
+        if args.maps:
+            raise
+        messages.warning(f"{error.message} ({error.remedy})" if error.remedy else error.message)
+        return None
+    for note in () if args.quiet else found.notes:
+        messages.note(note)
+    return found
+
+
+def _save(args: argparse.Namespace, processes: "Sequence[Held]") -> None:
+    from pathlib import Path
+
+    from insitu.commands._output import Displaced
+    from insitu.inspect.process_session import save
+
+    displaced = Displaced(args.output)
+    save(Path(args.output), processes)
+    if not args.quiet:
+        displaced.report()
+        messages.note(f"kept in {args.output}; insitu diff compares two")
 
 
 def _open(pid: int, *, ends: bool = False) -> "Open":

@@ -1,8 +1,9 @@
 """What every thread of a process does now: its stack, the system call it waits in, and which thread it waits for.
 
 The process is stopped for some milliseconds, while registers and stacks are copied; it runs on whatever happens to
-insitu. Threads that wait for each other's mutexes are found: a deadlock. Root is needed for other users' processes
-and for --kernel.
+insitu. Functions of Python (3.11 to 3.13) are shown in place of the interpreter's, and those of JIT compilers that
+write a map (node --perf-basic-prof, /tmp/perf-PID.map). Threads that wait for each other's mutexes are found: a
+deadlock. Root is needed for other users' processes and for --kernel.
 
 examples:
   insitu stacks 1234                     all threads; equal stacks once
@@ -39,6 +40,9 @@ PROPERTIES = Properties(
 def arguments(parser: argparse.ArgumentParser) -> None:
     process_options(parser)
     parser.add_argument("--kernel", action="store_true", help="the kernel's functions too, which needs root")
+    parser.add_argument(
+        "--native", action="store_true", help="the interpreter's own functions instead of those of Python"
+    )
     parser.add_argument("--deadlock", action="store_true", help="only threads that wait for others; 1 for a deadlock")
     parser.add_argument("--each", action="store_true", help="each thread by itself, also those with equal stacks")
     parser.add_argument("--max-frames", type=count, default=64, metavar="N", help="of a stack, 0: all (default 64)")
@@ -61,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
     found, documents, screen, stuck = [], [], Screen.of(sys.stdout), False
     for number, pid in enumerate(pids):
-        process = stacks(pid, kernel=args.kernel)
+        process = stacks(pid, kernel=args.kernel, python=not args.native)
         waiting = waits(process)
         circles = cycles(waiting)
         stuck = stuck or bool(circles)

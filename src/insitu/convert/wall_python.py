@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from insitu.convert.wall_stacks import Frames
 from insitu.symbols.frame import PYTHON, Frame
 
-__all__ = ["PYTHON_WAITS", "divided", "python_waits", "with_python"]
+__all__ = ["PYTHON_WAITS", "divided", "python_frames", "python_waits", "with_python"]
 
 PYTHON_WAITS: Final = "python.json"
 """Of places: the Python stacks that threads had there, and how often each was seen."""
@@ -36,18 +36,20 @@ def python_waits(data: bytes) -> dict[int, list[tuple[Frames, int]]]:
         found = msgspec.json.decode(data, type=_Waits)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"{PYTHON_WAITS}: {error}") from None
-    stacks = [
-        tuple(
-            Frame(function[:_MOST_TEXT], file[:_MOST_TEXT], file[:_MOST_TEXT], max(0, line), kind=PYTHON)
-            for function, file, line in stack[:_MOST_FRAMES]
-        )
-        for stack in found.stacks
-    ]
+    stacks = [python_frames(stack[:_MOST_FRAMES]) for stack in found.stacks]
     waits: dict[int, list[tuple[Frames, int]]] = {}
     for place, stack, count in found.waits:
         if 0 <= stack < len(stacks) and count > 0:
             waits.setdefault(place, []).append((stacks[stack], count))
     return waits
+
+
+def python_frames(stack: Iterable[tuple[str, str, int]]) -> Frames:
+    """Functions with their files and lines, as the interpreter knows them, as frames."""
+    return tuple(
+        Frame(function[:_MOST_TEXT], file[:_MOST_TEXT], file[:_MOST_TEXT], max(0, line), kind=PYTHON)
+        for function, file, line in stack
+    )
 
 
 def divided(total: int, weights: Sequence[int]) -> list[int]:

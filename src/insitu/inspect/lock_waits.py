@@ -13,6 +13,7 @@ from insitu.inspect.stacks import Process, Thread
 from insitu.inspect.variable_names import VariableNames
 from insitu.kernel import procfs
 from insitu.kernel.process_memory import ProcessMemory
+from insitu.symbols.frame import PYTHON
 
 __all__ = ["Wait", "cycles", "waits"]
 
@@ -62,7 +63,7 @@ def _waits_for(
     word, command = call.arguments[0], call.arguments[1] & _COMMAND
     if command not in (_WAIT, _LOCK_PI, _WAIT_BITSET, _LOCK_PI2):
         return None
-    functions = [frame.function for frame in thread.frames[:12]]
+    functions = [frame.function for frame in thread.frames[:12] if frame.kind != PYTHON]
 
     def number(address: int) -> int:
         data = memory.read(pid, address, 4)

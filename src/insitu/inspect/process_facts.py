@@ -1,29 +1,63 @@
-"""What /proc says of a process: who it is, its limits, memory, rights and surroundings."""
+"""What /proc says of a process: who it is, its limits and how near it is to them, memory, rights and surroundings."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
-from insitu.kernel.pressure import cgroup_directory
+from insitu.kernel.pressure import Stall, Throttled, cgroup_directory, pressure, throttled
 
-__all__ = ["Limit", "ProcessFacts", "facts_of"]
+__all__ = ["Cgroup", "Limit", "ProcessFacts", "Signals", "facts_of"]
 
 _MOST_COMMAND_BYTES: Final = 4096
 _MEMORY: Final = ("Rss", "Pss", "Private_Clean", "Private_Dirty", "Shared_Clean", "Shared_Dirty", "Swap", "Locked")
 _NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+# What /proc/PID/status says of a limit's use, in KiB.
+_USED: Final = {
+    "Max stack size": "VmStk",
+    "Max data size": "VmData",
+    "Max address space": "VmSize",
+    "Max locked memory": "VmLck",
+    "Max resident set": "VmRSS",
+}
 _SECCOMP: Final = {"0": "", "1": "strict", "2": "filter"}
 
 
 class Limit(NamedTuple):
-    """A resource limit; -1: none."""
+    """A resource limit; -1: none. ``used`` is what the process has used of it, in its unit; -1: not known."""
 
     name: str
     soft: int
     hard: int
     unit: str
+    used: int
+
+
+class Cgroup(NamedTuple):
+    """A cgroup of version 2: what it uses and its limit, -1: none, by "memory" and "swap" in bytes, and "pids".
+
+    ``cpu_max``: the quota and the period in microseconds, none without a limit. Limits of its ancestors count, too:
+    each is the smallest on the way up. ``pressure``: the share of time in which some task waited.
+    """
+
+    directory: str
+    used: dict[str, int]
+    limits: dict[str, int]
+    cpu_max: tuple[int, int] | None
+    throttled: Throttled | None
+    pressure: dict[str, Stall]
+
+
+class Signals(NamedTuple):
+    """Signals as masks: bit 0 is signal 1. ``pending`` and ``blocked`` of the main thread, pending of all too."""
+
+    pending: int
+    blocked: int
+    ignored: int
+    caught: int
 
 
 class ProcessFacts(NamedTuple):
@@ -38,14 +72,17 @@ class ProcessFacts(NamedTuple):
     threads: int
     memory: dict[str, int]
     limits: list[Limit]
-    cgroup: str
+    cgroup: Cgroup | None
     namespaces: list[str]
     """Those in which it is not where we are."""
     capabilities: int
+    """Those in effect, as a mask."""
+    bounding: int
+    """Those that it can get at all, as a mask."""
+    no_new_privileges: bool
     seccomp: str
-    pending: int
-    blocked: int
-    """Signals, as masks."""
+    seccomp_filters: int
+    signals: Signals
 
 
 def facts_of(pid: int) -> ProcessFacts:
@@ -65,13 +102,18 @@ def facts_of(pid: int) -> ProcessFacts:
         int(fields.get("Uid", "0").split()[1]),
         threads,
         _memory(pid),
-        _limits(pid),
-        cgroup_directory(pid) or "",
+        _limits(pid, fields),
+        _cgroup(pid),
         [name for name in _NAMESPACES if _is_apart(pid, name)],
         int(fields.get("CapEff", "0"), 16),
+        int(fields.get("CapBnd", "0"), 16),
+        fields.get("NoNewPrivs") == "1",
         _SECCOMP.get(fields.get("Seccomp", "0"), "?"),
-        int(fields.get("SigPnd", "0"), 16) | int(fields.get("ShdPnd", "0"), 16),
-        int(fields.get("SigBlk", "0"), 16),
+        int(fields.get("Seccomp_filters", "0")),
+        Signals(
+            int(fields.get("SigPnd", "0"), 16) | int(fields.get("ShdPnd", "0"), 16),
+            *(int(fields.get(name, "0"), 16) for name in ("SigBlk", "SigIgn", "SigCgt")),
+        ),
     )
 
 
@@ -89,12 +131,63 @@ def _memory(pid: int) -> dict[str, int]:
     return found
 
 
-def _limits(pid: int) -> list[Limit]:
+def _limits(pid: int, status: dict[str, str]) -> list[Limit]:
     found = []
     for line in (procfs.text(f"/proc/{pid}/limits") or "").splitlines()[1:]:
         soft, hard = (-1 if word == "unlimited" else int(word) for word in line[26:68].split())
-        found.append(Limit(line[:26].strip(), soft, hard, line[68:].strip()))
+        name = line[:26].strip()
+        found.append(Limit(name, soft, hard, line[68:].strip(), _used(pid, name, status)))
     return found
+
+
+def _used(pid: int, name: str, status: dict[str, str]) -> int:
+    try:
+        if name in _USED:
+            return int(status[_USED[name]].split()[0]) << 10
+        if name == "Max open files":
+            return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
+        if name == "Max pending signals":
+            return int(status["SigQ"].split("/")[0])
+    except (OSError, KeyError, ValueError):
+        pass
+    return -1
+
+
+def _cgroup(pid: int) -> Cgroup | None:
+    """The cgroup of a process; None for the root, and where version 2 is not mounted."""
+    directory = cgroup_directory(pid)
+    if directory is None:
+        return None
+    names = {"memory": "memory", "swap": "memory.swap", "pids": "pids"}
+    used = {name: _number(f"{directory}/{file}.current") for name, file in names.items()}
+    above = list(_with_ancestors(directory))
+    limits = {}
+    for name, file in names.items():
+        given = [each for at in above if (each := _number(f"{at}/{file}.max")) >= 0]
+        limits[name] = min(given, default=-1)
+    quotas = [
+        (int(words[0]), int(words[1])) for at in above if (words := _words(f"{at}/cpu.max"))[0:1] not in ([], ["max"])
+    ]
+    cpu = min(quotas, key=lambda each: each[0] / each[1], default=None)
+    some = {name: stalls["some"] for name, stalls in pressure(directory).items() if "some" in stalls}
+    return Cgroup(directory, used, limits, cpu, throttled(directory), some)
+
+
+def _with_ancestors(directory: str) -> Iterator[str]:
+    """A cgroup's directory and those above it, as far as they are cgroups."""
+    while os.path.exists(f"{directory}/cgroup.controllers"):  # noqa: PTH110
+        yield directory
+        directory = os.path.dirname(directory)  # noqa: PTH120
+
+
+def _words(path: str) -> list[str]:
+    return (procfs.text(path) or "").split()
+
+
+def _number(path: str) -> int:
+    """A number in a file; -1 for "max", and where there is none."""
+    words = _words(path)
+    return int(words[0]) if words and words[0].isdigit() else -1
 
 
 def _is_apart(pid: int, name: str) -> bool:

@@ -10,10 +10,12 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from insitu.convert.wall_python import with_python
 from insitu.errors import InsituError
+from insitu.inspect.python_stacks import PythonStacks
 from insitu.inspect.stopped_threads import Capture, capture
 from insitu.kernel import procfs
-from insitu.kernel.ptrace_refusal import has_ended
+from insitu.kernel.ptrace_refusal import has_ended, refusal
 from insitu.symbols.copied_stacks import named_stacks
 from insitu.symbols.frame import KERNEL, Frame
 from insitu.symbols.symbolizer import Symbolizer
@@ -69,14 +71,16 @@ class _Moment(NamedTuple):
 
     name: str
     state: str
-    call: Call | None
+    call: tuple[int, ...] | None
+    """The number of the call that it is blocked in, and its arguments."""
     kernel: Sequence[Frame]
 
 
-def stacks(pid: int, *, inlines: bool = True, kernel: bool = False) -> Process:
+def stacks(pid: int, *, inlines: bool = True, kernel: bool = False, python: bool = True) -> Process:
     """The stacks of a process; ``kernel``: the kernel's functions too, which needs root.
 
-    A kernel thread has only these. Raises InsituError if there is no such process, or it may not be traced.
+    ``python``: functions of Python (CPython 3.11 to 3.13) in place of the interpreter's own. Of a kernel thread there
+    are only the kernel's. Raises InsituError if there is no such process, or it may not be traced.
     """
     try:
         name = _text(procfs.comm(pid))
@@ -84,11 +88,24 @@ def stacks(pid: int, *, inlines: bool = True, kernel: bool = False) -> Process:
         live = next((tid for tid in (pid, *moments) if procfs.maps_text(tid)), 0)
         if not live:
             return _without_user_stacks(pid, name, moments)
-        found = capture(pid, live)
+        running = [tid for tid, moment in moments.items() if moment.state == "R"]
+        interpreter = PythonStacks(pid, live, running) if python else None
+        found = capture(pid, live, interpreter.while_stopped) if interpreter else capture(pid, live)
     except (ProcessLookupError, FileNotFoundError):
         raise InsituError(f"no process {pid}", remedy="ps -e lists processes") from None
+    except PermissionError as error:
+        raise refusal(pid, pid, error) from None
     symbolizer = Symbolizer(inlines=inlines)
     threads, notes = _threads(found, moments, symbolizer)
+    if interpreter is not None:
+        functions = interpreter.afterwards(found.copies)
+        threads = [
+            each._replace(frames=with_python(tuple(each.frames), functions.get(each.tid, ()))) for each in threads
+        ]
+        if interpreter.missed:
+            count = interpreter.missed
+            what = "1 thread, which" if count == 1 else f"{count} threads, which"
+            notes = [*notes, f"no Python functions of {what} ran meanwhile: ask again"]
     threads.sort(key=lambda thread: (thread.tid != pid, thread.tid))
     return Process(pid, name, threads, found.stopped_ns, [*notes, *symbolizer.notes])
 
@@ -107,13 +124,16 @@ def _moment(tid: int, kernel: bool) -> _Moment:
     return _Moment(name, state, _call(tid), frames)
 
 
-def _call(tid: int) -> Call | None:
-    """The call that a thread is blocked in; None: none, or that is not known."""
+def _call(tid: int) -> tuple[int, ...] | None:
+    """The number of the call that a thread is blocked in, and its arguments; None: none, or that is not known."""
     words = (procfs.text(f"/proc/{tid}/syscall") or "").split()
     if len(words) < 9 or not words[0].isdigit():
         return None
-    number = int(words[0])
-    return Call(syscall_name(number), tuple(int(word, 16) for word in words[1:7]))
+    return (int(words[0]), *(int(word, 16) for word in words[1:7]))
+
+
+def _named_call(found: tuple[int, ...] | None, narrow: bool = False) -> Call | None:
+    return Call(syscall_name(found[0], narrow=narrow), found[1:]) if found else None
 
 
 def kernel_frames(text: str) -> list[Frame]:
@@ -130,14 +150,15 @@ def _threads(
     threads = []
     for copy, (frames, addresses, cut) in zip(found.copies, stacks, strict=True):
         known = moments.get(copy.tid) or _moment(copy.tid, False)  # begun since they were listed
-        threads.append(
-            Thread(copy.tid, known.name, known.state, known.call, frames, addresses, known.kernel, cut, "")
-        )
+        call = _named_call(known.call, copy.compat)
+        threads.append(Thread(copy.tid, known.name, known.state, call, frames, addresses, known.kernel, cut, ""))
     copied = {copy.tid for copy in found.copies}
     for tid in sorted({*moments, *found.unstopped} - copied):
         known = moments.get(tid) or _moment(tid, False)
         why = _WHY_NOT["unstopped" if tid in found.unstopped else "ended" if has_ended(tid) else "left"]
-        threads.append(Thread(tid, known.name, known.state, known.call, (), (), known.kernel, False, why))
+        threads.append(
+            Thread(tid, known.name, known.state, _named_call(known.call), (), (), known.kernel, False, why)
+        )
     return threads, notes
 
 

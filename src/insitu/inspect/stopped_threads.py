@@ -52,15 +52,22 @@ class Stop(NamedTuple):
     stopped_ns: int
 
 
-def capture(pid: int, live: int) -> Capture:
+def capture(pid: int, live: int, meanwhile: Callable[[Sequence[StackCopy]], None] = lambda copies: None) -> Capture:
     """Copy the stacks of all threads of a process, of which the thread ``live`` has not ended.
 
+    ``meanwhile`` is called with the copies before the threads run again, and must be quick.
     Raises InsituError, and ProcessLookupError if there is none.
     """
     # All that does not need a stop comes before it.
     areas = list(procfs.areas(live))
     writable = sorted((area.start, area.end) for area in areas if "w" in area.permissions)
-    copies, stop = while_stopped(pid, lambda stopped: _copies(stopped, writable))
+
+    def copied(stopped: Sequence[int]) -> list[StackCopy]:
+        copies = _copies(stopped, writable)
+        meanwhile(copies)
+        return copies
+
+    copies, stop = while_stopped(pid, copied)
     return Capture(pid, areas, copies, stop.unstopped, stop.stopped_ns)
 
 

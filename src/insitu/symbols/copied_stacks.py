@@ -16,7 +16,7 @@ from insitu.symbols.symbolizer import Symbolizer
 from insitu.symbols.unwind import CUT, Unwinder
 from insitu.symbols.user_stacks import UserStacks
 
-__all__ = ["NamedStack", "StackCopy", "named_stacks"]
+__all__ = ["NamedStack", "StackCopy", "frames_at", "named_stacks", "samples_of"]
 
 _MOST_DEPTH: Final = 2000
 
@@ -46,9 +46,16 @@ def named_stacks(
     """The frames of each copy, of a process that has these areas mapped; and what they lack, as notes."""
     spaces = ProcessMap()
     epoch = spaces.execed_with(pid, 0, [area for area in areas if "x" in area.permissions])
-    unwinder = Unwinder(spaces, symbolizer.open_module, frame_pointers=True, max_depth=_MOST_DEPTH, mark_cut=True)
-    bounds, addresses = unwinder.unwind(_samples(copies, epoch))
-    named = _named(spaces, symbolizer, pid, epoch, bounds, addresses)
+    unwinder = Unwinder(
+        spaces,
+        symbolizer.open_module,
+        frame_pointers=True,
+        max_depth=_MOST_DEPTH,
+        mark_cut=True,
+        trampolines=symbolizer.python_trampolines,
+    )
+    bounds, addresses = unwinder.unwind(samples_of(copies, epoch))
+    named = frames_at(spaces, symbolizer, pid, epoch, bounds, addresses)
     stacks = []
     for at in range(len(copies)):
         mine = addresses[bounds[at] : bounds[at + 1]].tolist()
@@ -58,10 +65,13 @@ def named_stacks(
     return stacks, unwinder.notes()
 
 
-def _samples(copies: Sequence[StackCopy], epoch: int) -> UserStacks:
+def samples_of(copies: Sequence[StackCopy], epoch: int) -> UserStacks:
+    """The copies of stacks in the form that the unwinder takes."""
     sizes = np.array([len(each.stack) for each in copies], np.int64)
     return UserStacks(
-        np.array([each.registers for each in copies], np.uint64).reshape(len(copies), -1),
+        np.array([each.registers for each in copies], np.uint64).reshape(
+            len(copies), ptrace.SAMPLED_MASK.bit_count()
+        ),
         ptrace.SAMPLED_MASK,
         np.frombuffer(b"".join(each.stack for each in copies), np.uint8),
         np.cumsum(sizes) - sizes,
@@ -71,7 +81,7 @@ def _samples(copies: Sequence[StackCopy], epoch: int) -> UserStacks:
     )
 
 
-def _named(
+def frames_at(
     spaces: ProcessMap,
     symbolizer: Symbolizer,
     pid: int,

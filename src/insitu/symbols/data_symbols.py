@@ -88,6 +88,7 @@ def variable_at(elf: Elf, address: int) -> tuple[str, int] | None:
                 continue
             entries = table.entries
             covers = (entries["value"] <= address) & (address - entries["value"] < entries["size"])
+            covers &= entries["value"] != 0  # sections that are not loaded, such as .gnu.warning
             rows = np.flatnonzero(covers & (entries["info"] & 0xF == _STT_OBJECT) & (entries["shndx"] != 0))
             if len(rows):
                 row = entries[int(rows[0])]

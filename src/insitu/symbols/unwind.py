@@ -114,6 +114,19 @@ class Unwinder:
             parts.append((compat, np.arange(len(compat) + 1), leaf))
         return _interleaved(parts, len(stacks.epoch))
 
+    def stack_pointers(self, stacks: UserStacks) -> list[int]:
+        """Of one stack: where each frame begins, innermost first; where the outermost one ends is the last."""
+        is_compat = stacks.abi is not None and int(stacks.abi[0]) == _REGS_ABI_32
+        if is_compat and len(self._walks) < 2:
+            return []
+        walk = self._walks[is_compat]
+        tags = walk.lookup.tags(stacks.epoch)
+        while True:
+            found: list[U64] = []
+            lanes = Lanes(stacks, walk.table, 0, 1)
+            if lanes.steps(walk.lookup, tags, self._max_depth + 1, found) is not None:
+                return [int(each[0]) for each in found if len(each)]
+
     def notes(self, remedy: str = "") -> list[str]:
         """What the stacks lack, each a line to show to the user. ``remedy`` is for those that are too long."""
         notes = []

@@ -64,13 +64,17 @@ class Lanes:
         self.broken = np.zeros(high - low, np.bool_)
         """Where the last step found no caller although there must be one."""
 
-    def steps(self, lookup: RowLookup, tags: U64, max_depth: int) -> list[tuple[I64, U64]] | None:
+    def steps(
+        self, lookup: RowLookup, tags: U64, max_depth: int, pointers: list[U64] | None = None
+    ) -> list[tuple[I64, U64]] | None:
         """Lanes and program counters (0: ended) of each pass; None if a row needs a register that is not tracked.
 
         A stack that ends without having come to its end has BROKEN as its last one.
-        ``tags`` are what ``lookup`` knows the samples' epochs by.
+        ``tags`` are what ``lookup`` knows the samples' epochs by. ``pointers`` takes the lanes' stack pointers.
         """
         steps = [(self.lane, self.pc)]
+        if pointers is not None:
+            pointers.append(self.registers[self.sp_slot].copy())
         while len(steps) < max_depth and len(self.lane):
             rows = lookup.rows(self.pc - self.back, tags)
             if len(self.table.needed) > len(self.tracked):
@@ -88,6 +92,8 @@ class Lanes:
             if self.broken.any():
                 shown = np.where(self.broken, BROKEN, shown)
             steps.append((self.lane, shown))
+            if pointers is not None:
+                pointers.append(self.registers[self.sp_slot].copy())
         return steps
 
     def _compress(self) -> I64 | None:

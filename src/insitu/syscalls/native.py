@@ -12,6 +12,7 @@ __all__ = ["syscall_name", "syscall_numbers"]
 
 # The machines that have the numbers of include/uapi/asm-generic/unistd.h share a table.
 _ABIS: Final = {"x86_64": "x86_64"} | dict.fromkeys(("aarch64", "riscv64", "loongarch64"), "aarch64")
+_NARROW_ABIS: Final = {"x86_64": "i386"}
 
 
 def syscall_numbers() -> Mapping[str, int]:
@@ -19,12 +20,15 @@ def syscall_numbers() -> Mapping[str, int]:
     return {call.name: number for number, call in _calls().items()}
 
 
-def syscall_name(number: int) -> str:
-    """Returns the name of a system call of this machine; "[unknown: NUMBER]" if it is not known."""
-    call = _calls().get(number)
+def syscall_name(number: int, *, narrow: bool = False) -> str:
+    """Returns the name of a system call of this machine; "[unknown: NUMBER]" if it is not known.
+
+    ``narrow``: of its 32-bit programs, which have other numbers.
+    """
+    call = _calls(_NARROW_ABIS if narrow else _ABIS).get(number)
     return call.name if call else f"[unknown: {number}]"
 
 
-def _calls() -> Mapping[int, CallFacts]:
-    abi = _ABIS.get(os.uname().machine)
+def _calls(abis: Mapping[str, str] = _ABIS) -> Mapping[int, CallFacts]:
+    abi = abis.get(os.uname().machine)
     return facts_of(abi).calls if abi else {}

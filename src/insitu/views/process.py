@@ -5,8 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from insitu.inspect.descriptors import Descriptor, End
+from insitu.inspect.environment import Environment
 from insitu.inspect.process_facts import ProcessFacts
 from insitu.views.quantity import percent, rest, size
+from insitu.views.surroundings import environment_document
+from insitu.views.surroundings import lines as surroundings
 from insitu.views.table import Cell, Column, Line, Table
 from insitu.views.terminal import Block
 
@@ -26,10 +29,12 @@ class Open(NamedTuple):
     limit: int
 
 
-def blocks(facts: ProcessFacts, found: Open | None, limit: int, *, listed: bool) -> Iterator[Block]:
+def blocks(
+    facts: ProcessFacts, environment: Environment | None, found: Open | None, limit: int, *, listed: bool
+) -> Iterator[Block]:
     """The process, what is near a limit, its descriptors by kind; ``listed``: each descriptor, ``limit`` of them."""
     yield [(f"{facts.name} ({facts.pid})", "bold"), (f"  {facts.command}", "")]
-    yield from _facts(facts)
+    yield from _facts(facts, environment)
     if found is None:
         return
     yield []
@@ -43,7 +48,7 @@ def blocks(facts: ProcessFacts, found: Open | None, limit: int, *, listed: bool)
             yield [(rest(len(found.descriptors) - limit, "descriptor", "descriptors"), "dim")]
 
 
-def _facts(facts: ProcessFacts) -> Iterator[Line]:
+def _facts(facts: ProcessFacts, environment: Environment | None) -> Iterator[Line]:
     threads = f"{facts.threads:,} {'thread' if facts.threads == 1 else 'threads'}"
     yield [(f"  {facts.state}; {threads}; user {facts.user}; parent {facts.parent}", "")]
     if memory := facts.memory:
@@ -52,12 +57,7 @@ def _facts(facts: ProcessFacts) -> Iterator[Line]:
         words += [f"{size(memory['Swap'])} swapped"] if memory.get("Swap") else []
         words += [f"{size(memory['Locked'])} locked"] if memory.get("Locked") else []
         yield [(f"  memory: {', '.join(words)}", "")]
-    around = [f"cgroup {facts.cgroup}"] if facts.cgroup else []
-    around += [f"namespaces of its own: {', '.join(facts.namespaces)}"] if facts.namespaces else []
-    around += [f"seccomp {facts.seccomp}"] if facts.seccomp else []
-    around += [f"capabilities {facts.capabilities:#x}"] if facts.capabilities and facts.user else []
-    if around:
-        yield [(f"  {'; '.join(around)}", "")]
+    yield from surroundings(facts, environment)
 
 
 def _verdict(found: Open) -> Iterator[Line]:
@@ -148,11 +148,23 @@ def grown(before: Open, now: Open) -> list[tuple[tuple[str, str], int]]:
     return sorted(((group, number) for group, number in change.items() if number), key=lambda each: -each[1])
 
 
-def document(facts: ProcessFacts, found: Open | None) -> dict[str, Any]:
-    """The same for JSON."""
+def document(
+    facts: ProcessFacts, environment: Environment | None, found: Open | None, others: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The same for JSON; ``others``: what else was asked for, such as mappings and threads."""
+    cgroup = facts.cgroup
     return {
         **facts._asdict(),
         "limits": [limit._asdict() for limit in facts.limits],
+        "signals": facts.signals._asdict(),
+        "cgroup": cgroup
+        and {
+            **cgroup._asdict(),
+            "throttled": cgroup.throttled and cgroup.throttled._asdict(),
+            "pressure": {name: stall._asdict() for name, stall in cgroup.pressure.items()},
+        },
+        "environment": environment_document(environment),
+        **others,
         "descriptor_limit": found.limit if found else None,
         "descriptors": None
         if found is None
