@@ -80,7 +80,7 @@ def _amounts(report: Report) -> Line:
     of_event = "" if report.event in ("", report.counted) else f" of {report.event}"
     if not report.samples:
         period = ""
-        if isinstance(frequency, int) and frequency:
+        if isinstance(frequency, int) and frequency and not report.lost:
             period = f" (one every {1000 / frequency:.3g} ms of CPU time; a higher -F samples more often)"
         return [(f"none{of_event}", "bold yellow"), (period, "")]
     text = f"{report.samples}{of_event}{f' at {frequency} Hz' if frequency else ''}"
