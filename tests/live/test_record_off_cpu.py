@@ -33,6 +33,8 @@ def test_the_sleeps_of_a_command_are_spans_with_their_stack_and_thread_states(tm
         assert asleep["dur_ns"].sum() >= 0.8 * _SLEEPS * _SLEEP_NS
         assert set(asleep["category"]) == {"off-cpu"}
         spans = session.sql("select utid, ts_ns, dur_ns from span order by all")
+        blocked = "select what, sum(dur_ns)::double as ns from thread_wall where state = 'blocked' group by what"
+        assert dict(session.sql(blocked).rows())["clock_nanosleep"] >= 0.8 * _SLEEPS * _SLEEP_NS
         states = session.sql("select utid, ts_ns, dur_ns from off_cpu_state where state = 'off-cpu' order by all")
         assert spans.equals(states)
 

@@ -60,7 +60,7 @@ def too_small_ring(manifest: Manifest, source: str, writer: SessionWriter) -> st
     ring_bytes = options.get("ring_bytes")
     lost = writer.losses_by_source().get("ring buffer", 0)
     every = writer.rows(SAMPLE) + lost
-    if not isinstance(ring_bytes, int) or ring_bytes <= 0 or lost < _LARGE_SHARE * every:
+    if not lost or not isinstance(ring_bytes, int) or ring_bytes <= 0 or lost < _LARGE_SHARE * every:
         return ""
     stack_bytes = options.get("stack_bytes")
     pages = max(4 * ring_bytes // PAGESIZE, pages_for(stack_bytes if isinstance(stack_bytes, int) else 0))

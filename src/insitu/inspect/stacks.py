@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from insitu.errors import InsituError
 from insitu.inspect.stopped_threads import Capture, StackCopy, capture
 from insitu.kernel import procfs, ptrace
-from insitu.kernel.ptrace_refusal import has_ended
+from insitu.kernel.ptrace_refusal import has_ended, refusal
 from insitu.session.distinct import offsets_of
 from insitu.symbols.frame import KERNEL, Frame
 from insitu.symbols.process_map import ProcessMap
@@ -97,6 +97,8 @@ def stacks(pid: int, *, inlines: bool = True, kernel: bool = False) -> Process:
         found = capture(pid, live)
     except (ProcessLookupError, FileNotFoundError):
         raise InsituError(f"no process {pid}", remedy="ps -e lists processes") from None
+    except PermissionError as error:
+        raise refusal(pid, pid, error) from None
     symbolizer = Symbolizer(inlines=inlines)
     threads, notes = _threads(found, moments, symbolizer)
     threads.sort(key=lambda thread: (thread.tid != pid, thread.tid))
