@@ -243,8 +243,19 @@ def test_samples_and_losses_together_are_all_that_the_clock_made(
     lost = sum(session.stacks().losses.values())
     assert lost > 2000  # of half a second, all that a page of memory has no room for
     assert f" {lost} lost" in said
+    assert "ring buffer too small: " in said and "profile -m 4 " in said  # four times as large
     # One second of CPU time; a few of the lost records are not samples but mappings.
     assert abs(session.stacks().total_count + lost - 5000) < 300
+
+
+def test_a_ring_without_room_for_one_copied_stack_is_refused(tmp_path: Path) -> None:
+    words = ["profile", "-m", "1", "--stacks", "dwarf,65528", "-o", str(tmp_path / "x.insitu"), "--", "true"]
+    done = subprocess.run([*INSITU, *words], capture_output=True, text=True)
+    assert done.returncode == 2 and not (tmp_path / "x.insitu").exists()
+    assert (
+        "a sample with 65528 bytes of stack does not fit into a ring buffer of 4096 bytes; use -m 256" in done.stderr
+    )
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_killed_recorder_leaves_a_session_that_opens_and_a_command_that_runs_on(

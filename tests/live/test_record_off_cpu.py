@@ -1,9 +1,13 @@
 """insitu profile --off-cpu on this kernel."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import insitu
 from insitu.kernel.procfs import scheduling, threads
@@ -29,6 +33,8 @@ def test_the_sleeps_of_a_command_are_spans_with_their_stack_and_thread_states(tm
         assert asleep["dur_ns"].sum() >= 0.8 * _SLEEPS * _SLEEP_NS
         assert set(asleep["category"]) == {"off-cpu"}
         spans = session.sql("select utid, ts_ns, dur_ns from span order by all")
+        blocked = "select what, sum(dur_ns)::double as ns from thread_wall where state = 'blocked' group by what"
+        assert dict(session.sql(blocked).rows())["clock_nanosleep"] >= 0.8 * _SLEEPS * _SLEEP_NS
         states = session.sql("select utid, ts_ns, dur_ns from off_cpu_state where state = 'off-cpu' order by all")
         assert spans.equals(states)
 
@@ -66,3 +72,59 @@ def test_a_process_that_sleeps_all_the_time_waits_as_long_as_it_is_recorded(tmp_
         [sys.executable, "-m", "insitu", "report", "--json", output], check=True, capture_output=True
     ).stdout
     assert 0.9 * 2 * whole <= json.loads(report)["total"] <= 1.1 * 2 * whole
+
+
+_THREADS: Final = """#include <pthread.h>
+#include <unistd.h>
+static void *nap(void *p) { usleep(2000); return p; }
+int main(void) {
+    for (int i = 0; i < 500; i++) { pthread_t t; pthread_create(&t, 0, nap, 0); pthread_join(t, 0); }
+    return 0;
+}
+"""
+
+
+def test_no_wait_outlasts_its_thread(tmp_path: Path) -> None:
+    """Not even where the kernel runs no program as a thread comes back, which happens in some virtual machines."""
+    (tmp_path / "threads.c").write_text(_THREADS)
+    subprocess.run(["gcc", "-O1", "-pthread", "-o", "threads", "threads.c"], cwd=tmp_path, check=True)
+    output = tmp_path / "x.insitu"
+    command = [sys.executable, "-m", "insitu", "profile", "-q", "--off-cpu", "-o", str(output)]
+    subprocess.run([*command, "--", tmp_path / "threads"], check=True)
+    with insitu.open(output) as session:
+        waits = session.sql(
+            "select tid, span.ts_ns, dur_ns, t.end_ns from span join thread t using (utid) where t.end_ns is not null"
+        )
+        assert waits["tid"].n_unique() >= 500
+        outlasting = "ts_ns < end_ns and ts_ns + dur_ns > end_ns"
+        assert waits.sql(f"select * from self where {outlasting}").rows() == []
+        lost = session.manifest.lost
+        assert lost == waits["dur_ns"].null_count()
+
+
+def test_waits_end_in_the_scheduler_whoever_else_traces(tmp_path: Path) -> None:
+    output = tmp_path / "x.insitu"
+    other = f'rawtracepoint:sched_switch /pid == {os.getpid()}/ {{ @ = count(); }} BEGIN {{ printf("traces\\n"); }}'
+    command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", other]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as tracer:
+        try:
+            assert tracer.stdout and tracer.stdout.readline() == b"traces\n"
+            waits = _leaves(output, "span", "--off-cpu")
+            samples = _leaves(output, "sample", "-e", "sched:sched_switch")
+        finally:
+            tracer.send_signal(signal.SIGINT)
+    for leaves in (waits, samples):
+        assert leaves.get("__schedule", 0) >= 0.8 * _SLEEPS
+        assert not [each for each in leaves if "trace" in each or each.startswith("bpf_")]
+
+
+def _leaves(output: Path, table: str, *words: str) -> dict[str, int]:
+    """How many rows of the table have each function at the leaf."""
+    command = [sys.executable, "-m", "insitu", "profile", "-q", *words, "-o", str(output), "--"]
+    subprocess.run([*command, sys.executable, "-S", "-c", _SLEEPER], check=True)
+    with insitu.open(output) as session:
+        rows = session.sql(
+            f"select function, count(*) from {table} join stack_frame using (stack) where position = 0 group by all"
+        ).rows()
+    shutil.rmtree(output)
+    return dict(rows)

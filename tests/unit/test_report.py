@@ -269,3 +269,14 @@ def test_help_of_the_commands_imports_no_library():
     script += " command_parser(c)\nprint(*{'numpy', 'rich', 'polars', 'duckdb'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(("count", "shown"), [(20, 21), (21, 2)])
+def test_more_than_twenty_threads_of_a_name_are_one_row_of_their_sum(profile_of, count: int, shown: int) -> None:
+    rows = [("worker", 100 + at, ["main"], 2) for at in range(count)] + [("main", 7, ["main"], 3)]
+    text = _shown(profile_of(rows), limit=0)
+    threads = text[text.index("# threads") :].split("\n\n")[0].splitlines()[2:]
+    assert len(threads) == shown
+    summed = [line.split() for line in threads if "worker" in line and "threads" in line]
+    assert [(row[0], row[-3:]) for row in summed] == [("93.33", ["21", "threads", "worker"])] * (count == 21)
+    assert len(build_report(profile_of(rows)).threads) == count + 1

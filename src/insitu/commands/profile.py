@@ -169,13 +169,18 @@ def _options(args: argparse.Namespace) -> "PerfOptions":
 
 
 def _summary(request: "Request", path: "Path", manifest: "Manifest", outcome: "Outcome") -> str:
+    from insitu.convert.perf_source import RING_TOO_SMALL
     from insitu.views.quantity import size
 
     samples = manifest.tables["sample"]["rows"]
     off_cpu = manifest.tables.get("span")  # --off-cpu
-    waits = f" and {off_cpu['rows']} waits" if off_cpu else ""
-    line = f"{samples} samples{waits} ({size(outcome.bytes_written)}), {manifest.lost} lost, in {path}"
-    if not samples:
+    waits = f" and {off_cpu['rows']} wait{'' if off_cpu['rows'] == 1 else 's'}" if off_cpu else ""
+    counted = "1 sample" if samples == 1 else f"{samples} samples"
+    line = f"{counted}{waits} ({size(outcome.bytes_written)}), {manifest.lost} lost, in {path}"
+    too_small = next((note for note in manifest.notes if note.startswith(RING_TOO_SMALL)), "")
+    if too_small:
+        line += f": {too_small}"
+    elif not samples and not manifest.lost:
         short = request.command and manifest.end_ns - manifest.start_ns < 10**9
         what = "the command was too short" if short else "the target used too little CPU time"
         instead = "" if short or off_cpu else ", or --off-cpu for where it waits"

@@ -1,12 +1,14 @@
 """Off-CPU time: the events of a thread leaving and returning to the CPU, joined to spans.
 
 A wait that is still open at the end of the recording lasts until then; one of a thread that was asleep at its start
-begins there.
+begins there. Where a return was not seen, the scheduler's counts say when it was, if it was the only one; else the
+duration is null, and the return counts as lost.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from insitu.convert.addresses import Addresses
 from insitu.convert.probe_source import decoded_events, stack_nodes
 from insitu.convert.sources import RawSource, raw_bytes
+from insitu.convert.tracing_frames import without_tracing
 from insitu.kernel.sleeping import SLEEPING, unpacked
 from insitu.probe.runtime.event_columns import CopiedStackColumn
 from insitu.session.core_tables import SPAN
@@ -24,7 +27,6 @@ from insitu.symbols.registers import machine_called
 __all__ = ["already_waiting", "convert_source"]
 
 I64 = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 # include/linux/sched.h: prev_state of sched_switch. TASK_RUNNING means preempted; so does the TASK_REPORT_MAX bit,
 # whatever the state.
@@ -37,12 +39,13 @@ _STATES: Final = (
     (0x40, "parked"),
     (0x80, "idle"),
 )
-_COLUMNS: Final = ("ts_ns", "tid", "pid", "cpu", "state", "stack", "seen")
+_COLUMNS: Final = ("ts_ns", "tid", "pid", "cpu", "state", "stack", "seen", "executed", "switches")
 # The frame of what the kernel called before the recording, of which only the last function is known, if at all.
 _ALREADY_WAITING: Final = "[already waiting]"
 _PREEMPTED: Final = "preempted"
 _RUN_QUEUE: Final = "run-queue"
 _PREEMPTED_BIT: Final = 0x100
+_ENDED: Final = 0x30
 
 
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
@@ -54,13 +57,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     spans = _Spans(writer, already_waiting(source, writer, addresses))
     last_ns = 0
     for tables in decoded_events(source, writer):
-        left: dict[str, Any] = {name: np.zeros(0, np.int64) for name in _COLUMNS}
-        if "out" in tables:
-            columns = tables["out"]
-            left = {name: np.asarray(columns[name]) for name in _COLUMNS if name in columns}
-            user, kernel = (stack_nodes(columns[name], addresses, left["ts_ns"]) for name in ("user", "kernel"))
-            left["stack"] = addresses.joined(user, kernel)
-            left["seen"] = np.ones(len(left["tid"]), np.bool_)
+        left = _left(tables, writer, addresses)
         back = tables.get("in", {})
         back_ns = np.asarray(back.get("ts_ns", []), np.int64)
         last_ns = max(last_ns, int(left["ts_ns"].max(initial=0)), int(back_ns.max(initial=0)))
@@ -68,6 +65,30 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
         spans.add(left, np.asarray(back.get("who", [])).astype(np.int64), back_ns, woken)
     # Without an end, the recorder was killed.
     spans.finish(source.manifest.end_ns or last_ns)
+    writer.lost(f"{source.id}: returns to a CPU", spans.lost)
+
+
+def _no_rows() -> dict[str, Any]:
+    return {name: np.zeros(0, np.int64) for name in _COLUMNS}
+
+
+def _left(tables: Mapping[str, Mapping[str, Any]], writer: SessionWriter, addresses: Addresses) -> dict[str, Any]:
+    """Rows of the threads that left the CPU, and of those that ended, whose return had not been seen."""
+    parts = [_no_rows()]
+    for label, columns in tables.items():
+        if label in ("out", "gone"):
+            rows: dict[str, Any] = {
+                name: np.asarray(columns[name]).astype(np.int64) for name in _COLUMNS if name in columns
+            }
+            count = len(rows["tid"])
+            if label == "out":
+                user, kernel = (stack_nodes(columns[name], addresses, rows["ts_ns"]) for name in ("user", "kernel"))
+                rows["stack"] = addresses.joined(user, without_tracing(writer, kernel))
+            else:
+                rows["state"] = np.full(count, _ENDED)
+            rows["seen"] = np.ones(count, np.int64)
+            parts.append({name: rows.get(name, np.zeros(count, np.int64)) for name in _COLUMNS})
+    return {name: np.concatenate([each[name] for each in parts]) for name in _COLUMNS}
 
 
 def already_waiting(source: RawSource, writer: SessionWriter, addresses: Addresses) -> dict[str, Any]:
@@ -75,7 +96,7 @@ def already_waiting(source: RawSource, writer: SessionWriter, addresses: Address
     file = source.directory / SLEEPING
     threads = [*unpacked(raw_bytes(file)[:])] if file.exists() else []
     if not threads:
-        return {name: np.zeros(0, np.int64) for name in _COLUMNS}
+        return _no_rows()
     machine = machine_called(writer.manifest.machine)
     # The user registers that /proc gives; the mask has perf's bits, in whose order they are.
     known = sorted((machine.dwarf_of_perf.index(number), at) for at, number in enumerate((machine.sp, machine.pc)))
@@ -103,7 +124,7 @@ def already_waiting(source: RawSource, writer: SessionWriter, addresses: Address
         "cpu": np.array([each.cpu for each in threads], np.int64),
         "state": np.array([each.state for each in threads], np.int64),
         "stack": addresses.joined(user, np.array(kernel, np.int32)),
-        "seen": np.zeros(len(threads), np.bool_),
+        **{name: np.zeros(len(threads), np.int64) for name in ("seen", "executed", "switches")},
     }
 
 
@@ -114,6 +135,8 @@ class _Spans:
         """``waiting`` are rows of threads that wait at the beginning."""
         self._writer = writer
         self._waiting = waiting
+        self.lost = 0
+        """Waits whose end is not known."""
 
     def add(self, left: dict[str, Any], back_tid: I64, back_ns: I64, woken_ns: I64) -> None:
         """Take the next window's records. Of one thread, none is earlier than those of the windows before.
@@ -121,29 +144,48 @@ class _Spans:
         ``woken_ns``: when the threads that come back were woken; 0 where that is not known.
         """
         rows = {name: np.concatenate([self._waiting[name], left[name]]) for name in _COLUMNS}
-        found, last = _returns(rows["tid"], rows["ts_ns"], back_tid, back_ns)
-        returned = found >= 0
-        end, woken = np.zeros((2, len(found)), np.int64)
-        end[returned], woken[returned] = back_ns[found[returned]], woken_ns[found[returned]]
-        self._waiting = {name: values[last] for name, values in rows.items()}
+        following = _following(rows["tid"], rows["ts_ns"], back_tid, back_ns)
+        returned, again = following.back >= 0, following.left >= 0
+        end, woken = np.zeros((2, len(returned)), np.int64)
+        end[returned], woken[returned] = back_ns[following.back[returned]], woken_ns[following.back[returned]]
+        end[again] = _unseen_returns(rows, np.flatnonzero(again), following.left[again])
+        ended = (rows["state"] & _ENDED) != 0
+        waits = ~ended & (returned | again)
+        self._waiting = {name: values[~(ended | returned | again)] for name, values in rows.items()}
         # A thread that is taken for asleep at the start, and leaves the CPU, was not.
-        over = ~last & ((end > 0) | rows["seen"].astype(np.bool_))
-        self._write({name: values[over] for name, values in rows.items()}, end[over], woken[over])
+        waits &= returned | (rows["seen"] != 0)
+        self._write({name: values[waits] for name, values in rows.items()}, end[waits], woken[waits])
 
     def finish(self, end_ns: int) -> None:
-        """Write the threads that have not come back until ``end_ns``."""
-        self._write(self._waiting, np.maximum(self._waiting["ts_ns"], end_ns), np.zeros_like(self._waiting["ts_ns"]))
+        """Write the threads that have not come back until ``end_ns``.
+
+        One that has ended by then had come back; when is not known.
+        """
+        rows = self._waiting
+        ended_ns = self._writer.processes.end_ns(self._utids(rows))
+        ended = (rows["ts_ns"] < ended_ns) & (ended_ns < end_ns)
+        end = np.where(ended, 0, np.maximum(rows["ts_ns"], end_ns))
+        self._write(rows, end, np.zeros_like(rows["ts_ns"]))
+
+    def _utids(self, rows: dict[str, Any]) -> NDArray[np.int32]:
+        """The thread of each row."""
+        tid, pid = rows["tid"].astype(np.int32), rows["pid"].astype(np.int32)
+        return self._writer.processes.utids(tid, rows["ts_ns"], pid)
 
     def _write(self, rows: dict[str, Any], end: I64, woken: I64) -> None:
-        """Write waits, and in those whose thread was woken the time until it had a CPU, a span of its own."""
+        """Write waits, and in those whose thread was woken the time until it had a CPU, a span of its own.
+
+        ``end`` is 0 where it is not known.
+        """
         order = np.argsort(rows["ts_ns"], kind="stable")
         rows, end, woken = {name: values[order] for name, values in rows.items()}, end[order], woken[order]
         missing = end == 0
+        self.lost += int(missing.sum())
         duration = np.ma.masked_array(np.where(missing, 0, end - rows["ts_ns"]), missing)
         ids = self._writer.span_ids(len(order))
         runnable = (woken > rows["ts_ns"]) & (woken < end)
         without_cpu = np.where(runnable, end - woken, 0)
-        utid = self._writer.processes.utids(rows["tid"].astype(np.int32), rows["ts_ns"], rows["pid"].astype(np.int32))
+        utid = self._utids(rows)
         stack = rows["stack"].astype(np.int32)
         self._writer.append(
             SPAN,
@@ -179,22 +221,41 @@ class _Spans:
             )
 
 
-def _returns(tid: I64, ts_ns: I64, back_tid: I64, back_ns: I64) -> tuple[I64, Bools]:
-    """For each (thread, time) the row of ``back`` that is that thread's first later one, and whether none is later.
+def _unseen_returns(rows: dict[str, Any], left: I64, again: I64) -> I64:
+    """When threads came back that leave the CPU again (rows ``again``) and were not seen to return; 0: unknown.
 
-    -1 where there is none. A return after the thread has left again does not count: the event between them was lost.
+    The kernel counts a switch, and the time on the CPU up to it, before sched_switch: kernel/sched/core.c,
+    __schedule().
     """
+    ran = rows["executed"][again] - rows["executed"][left]
+    once = (rows["switches"][again] - rows["switches"][left] == 1) & (ran >= 0) & (rows["seen"][left] != 0)
+    return np.where(once, np.maximum(rows["ts_ns"][again] - ran, rows["ts_ns"][left]), 0)
+
+
+class _Following(NamedTuple):
+    """The row of the next event of each thread that left the CPU: ``back``, or ``left`` again; else -1.
+
+    Both are -1 if there is no later event.
+    """
+
+    back: I64
+    left: I64
+
+
+def _following(tid: I64, ts_ns: I64, back_tid: I64, back_ns: I64) -> _Following:
+    """The next event of each (thread, time)."""
     who = np.concatenate([tid, back_tid])
     when = np.concatenate([ts_ns, back_ns])
     leaves = np.concatenate([np.ones(len(tid), np.bool_), np.zeros(len(back_tid), np.bool_)])
     order = np.lexsort((leaves, when, who))
     who, leaves = who[order], leaves[order]
-    follows = np.append(who[1:] == who[:-1], False)  # the next one is of the same thread
-    found, last = np.full(len(who), -1, np.int64), np.zeros(len(who), np.bool_)
-    returns = np.flatnonzero(leaves & follows & ~np.append(leaves[1:], False))
-    found[order[returns]] = order[returns + 1] - len(tid)
-    last[order] = leaves & ~follows
-    return found[: len(tid)], last[: len(tid)]
+    followed = np.flatnonzero(leaves & np.append(who[1:] == who[:-1], False))  # the next one is of the same thread
+    back, left = np.full((2, len(who)), -1, np.int64)
+    returns = followed[~leaves[followed + 1]]
+    again = followed[leaves[followed + 1]]
+    back[order[returns]] = order[returns + 1] - len(tid)
+    left[order[again]] = order[again + 1]
+    return _Following(back[: len(tid)], left[: len(tid)])
 
 
 def _names(state: I64) -> list[str]:

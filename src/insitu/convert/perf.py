@@ -18,6 +18,7 @@ from insitu.convert.formats.perf_stream import Stream
 from insitu.convert.formats.side_records import SideRecords
 from insitu.convert.raw import RawRecording
 from insitu.convert.stacks import chains_of
+from insitu.convert.tracing_frames import without_tracing
 from insitu.kernel.perf_event import Software, Type
 from insitu.session.core_tables import SAMPLE
 from insitu.session.distinct import offsets_of
@@ -101,7 +102,7 @@ def convert_samples(
         for attr in recording.attrs
     ]
     event_types = np.array(types or [0], np.int32)
-    samples = _Samples(recording, addresses, as_perf)
+    samples = _Samples(recording, writer, addresses, as_perf)
     for columns in _in_order([samples.decoded(stream) for stream in recording.streams]):
         writer.append(
             SAMPLE,
@@ -121,8 +122,10 @@ def convert_samples(
 
 
 class _Samples:
-    def __init__(self, recording: RawRecording, addresses: Addresses, as_perf: bool) -> None:
+    def __init__(self, recording: RawRecording, writer: SessionWriter, addresses: Addresses, as_perf: bool) -> None:
         self._decoder = SampleDecoder(recording.attrs)
+        self._writer = writer
+        self._is_tracepoint = np.array([attr.type == Type.TRACEPOINT for attr in recording.attrs] or [False])
         self._addresses = addresses
         self._as_perf = as_perf
         self.malformed = 0
@@ -134,6 +137,9 @@ class _Samples:
                 chains = chains_of(batch, _unwound(batch, epoch, self._addresses), move_back=not self._as_perf)
                 self.malformed += batch.malformed
                 stack = self._addresses.nodes(chains, epoch)
+                traced = self._is_tracepoint[batch.event]
+                if traced.any() and not self._as_perf:
+                    stack[traced] = without_tracing(self._writer, stack[traced])
                 yield _Columns(batch.ts_ns, batch.cpu, batch.tid, batch.pid, batch.event, stack, batch.period)
 
 

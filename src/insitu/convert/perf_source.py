@@ -1,14 +1,26 @@
 """The raw records of perf's rings, a file for each CPU, and those synthesized from /proc."""
 
+from collections.abc import Mapping
+from mmap import PAGESIZE
+from typing import Final
+
 from insitu.convert.addresses import Addresses
 from insitu.convert.formats.perf_records import EventAttr
 from insitu.convert.perf import convert_samples
 from insitu.convert.raw import RawRecording, Windows
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.errors import damaged_recording
+from insitu.kernel.perf_ring import pages_for
+from insitu.session.core_tables import SAMPLE
+from insitu.session.manifest import Manifest
 from insitu.session.writer import SessionWriter
 
-__all__ = ["convert_source", "recording_of"]
+__all__ = ["RING_TOO_SMALL", "convert_source", "recording_of", "too_small_ring"]
+
+RING_TOO_SMALL: Final = "ring buffer too small: "
+"""The beginning of a note."""
+
+_LARGE_SHARE: Final = 0.1
 
 
 def recording_of(source: RawSource) -> RawRecording:
@@ -39,3 +51,20 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     """Write the samples of one source of kind "perf"."""
     if source.layout.get("samples", True):
         convert_samples(source.recording, writer, addresses)
+
+
+def too_small_ring(manifest: Manifest, source: str, writer: SessionWriter) -> str:
+    """The note about a ring in which a large share of the samples had no room; "" where they had."""
+    found = next((each.get("options") for each in manifest.sources if each.get("id") == source), None)
+    options = found if isinstance(found, Mapping) else {}
+    ring_bytes = options.get("ring_bytes")
+    lost = writer.losses_by_source().get("ring buffer", 0)
+    every = writer.rows(SAMPLE) + lost
+    if not lost or not isinstance(ring_bytes, int) or ring_bytes <= 0 or lost < _LARGE_SHARE * every:
+        return ""
+    stack_bytes = options.get("stack_bytes")
+    pages = max(4 * ring_bytes // PAGESIZE, pages_for(stack_bytes if isinstance(stack_bytes, int) else 0))
+    return (
+        f"{RING_TOO_SMALL}{100 * lost / every:.0f}% of the samples were lost; profile -m {pages} makes one of "
+        f"{pages * PAGESIZE >> 10} KiB for each CPU (now {ring_bytes >> 10} KiB)"
+    )

@@ -116,6 +116,7 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
     """
     from insitu.convert.addresses import Addresses
     from insitu.convert.perf import no_collector, side_records_of
+    from insitu.convert.perf_source import too_small_ring
 
     if not writer.manifest.end_ns and not is_recording(writer.manifest, procfs):
         writer.notes.append("the recorder was killed: up to a second of the end is missing")
@@ -151,6 +152,9 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
             for loss in source.losses:
                 numbers = {name: _number(loss.get(name), default) for name, default in (("cpu", -1), ("ts_ns", 0))}
                 writer.lost(str(loss.get("what", source.id)), _number(loss.get("count"), 0), **numbers)
+        for source in sources:
+            if source.kind == "perf" and (note := too_small_ring(source.manifest, source.id, writer)):
+                writer.notes.append(note)
         addresses.finish()
 
 

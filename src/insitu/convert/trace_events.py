@@ -154,7 +154,7 @@ class EventWriter:
         self._calls = CallSpans(formats, writer, addresses, cost or CallCost())
         self._tables: dict[str, Table] = {}
         self._names = table_names(kinds.values(), prefix)
-        self._stacks = TraceStacks(kinds, addresses)
+        self._stacks = TraceStacks(kinds, writer, addresses)
         self._comms: dict[int, str] = {}
         traced = {life.tid for life in addresses.processes.lives}
         whole = writer.manifest.whole_system or not traced

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from insitu.convert.addresses import Addresses
 from insitu.convert.stacks import Chains
 from insitu.convert.trace_pages import TASK, TraceRecords, field_values
+from insitu.convert.tracing_frames import without_tracing
 from insitu.kernel.tracefs import EventFormat
 from insitu.session.coded_texts import CodedTexts
 from insitu.session.distinct import distinct, offsets_of, ranges
+from insitu.session.writer import SessionWriter
 
 if TYPE_CHECKING:
     from insitu.convert.event_schema import EventKind
 
-__all__ = ["KERNEL_STACK", "TRACING_FUNCTIONS", "USER_STACK", "TraceStacks", "stack_addresses"]
+__all__ = ["KERNEL_STACK", "USER_STACK", "TraceStacks", "stack_addresses"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -26,14 +28,14 @@ U64 = NDArray[np.uint64]
 
 KERNEL_STACK: Final = "ftrace:kernel_stack"
 USER_STACK: Final = "ftrace:user_stack"
-TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
 _STACKS_AFTER: Final = 2  # a kernel stack, a user stack
 
 
 class TraceStacks:
     """Finds the stacks of records."""
 
-    def __init__(self, kinds: Mapping[int, EventKind], addresses: Addresses) -> None:
+    def __init__(self, kinds: Mapping[int, EventKind], writer: SessionWriter, addresses: Addresses) -> None:
+        self._writer = writer
         self._kinds = kinds
         self._numbers = {kind.label: number for number, kind in kinds.items()}
         self._addresses = addresses
@@ -74,23 +76,14 @@ class TraceStacks:
 
     def _nodes(self, records: TraceRecords, rows: I64, shape: EventFormat, *, is_kernel: bool) -> I32:
         offset, address = stack_addresses(records, rows, shape, is_kernel=is_kernel)
-        if is_kernel:
-            keep = ~self._of_tracing(address)
-            owner = np.repeat(np.arange(len(rows)), np.diff(offset))[keep]
-            offset, address = offsets_of(np.bincount(owner, minlength=len(rows))), address[keep]
         pid = np.zeros(len(rows), np.int32)
         chains = Chains(offset, address, np.ones(len(address), np.bool_))
         if not is_kernel:
             chains = Chains.from_leaf(offset, address)
             tgid = next((field for field in shape.fields if field.name == "tgid"), None)
             pid = pid if tgid is None else field_values(records, rows, tgid).astype(np.int32)
-        return self._addresses.nodes(chains, self._addresses.epochs(pid, records.ts_ns[rows]))
-
-    def _of_tracing(self, address: U64) -> NDArray[np.bool_]:
-        """Which addresses are in the functions by which the kernel records an event."""
-        found, inverse = distinct(address)
-        is_own = [name.startswith(TRACING_FUNCTIONS) for name in self.functions(found)]
-        return np.array(is_own, np.bool_)[inverse]
+        nodes = self._addresses.nodes(chains, self._addresses.epochs(pid, records.ts_ns[rows]))
+        return without_tracing(self._writer, nodes) if is_kernel else nodes
 
 
 def stack_addresses(records: TraceRecords, rows: I64, shape: EventFormat, *, is_kernel: bool) -> tuple[I64, U64]:

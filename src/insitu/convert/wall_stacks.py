@@ -6,6 +6,7 @@ import re
 from itertools import dropwhile
 from typing import Final
 
+from insitu.convert.tracing_frames import is_tracing
 from insitu.symbols.frame import WAKER, Frame
 
 __all__ = ["Frames", "faulted", "waited_for", "with_waker", "without_ours", "without_start"]
@@ -13,7 +14,6 @@ __all__ = ["Frames", "faulted", "waited_for", "with_waker", "without_ours", "wit
 Frames = tuple[Frame, ...]
 """Innermost first."""
 
-_OURS: Final = re.compile(r"bpf_prog_|bpf_trace_run|__bpf_trace_|__traceiter_|__schedule$")
 # What threads wait for in futex(2), by the functions of libc that they are in.
 _FUTEXES: Final = (
     ("join", re.compile(r"(__)?pthread_(time|clock)?join|.*clockjoin_ex")),
@@ -28,7 +28,11 @@ _INTERRUPT: Final = re.compile(r"(asm_)?(sysvec_|common_interrupt)|__sysvec_|el[
 
 def without_ours(frames: Frames) -> Frames:
     """A kernel stack without the frames of our program, which has no name any more, and of its tracepoint."""
-    return tuple(dropwhile(lambda frame: not frame.symbolized or _OURS.match(frame.function), frames))
+    return tuple(dropwhile(_is_ours, frames))
+
+
+def _is_ours(frame: Frame) -> bool:
+    return not frame.symbolized or frame.function == "__schedule" or is_tracing(frame.function)
 
 
 def without_start(frames: Frames) -> Frames:

@@ -79,9 +79,9 @@ def refusal(what: str, error: OSError, log: str = "") -> BpfError:
     number = error.errno or 0
     remedy = ""
     if number in (errno.EPERM, errno.EACCES) and not log:
-        remedy = "needs root, or CAP_BPF and CAP_PERFMON"
-        if os.geteuid() == 0:
-            remedy = "refused even to root: a container without CAP_BPF and CAP_PERFMON, or kernel lockdown"
+        if os.geteuid() != 0:
+            return BpfError("eBPF needs root, or CAP_BPF and CAP_PERFMON", number)
+        remedy = "refused even to root: a container without CAP_BPF and CAP_PERFMON, or kernel lockdown"
     elif number == errno.ENOSYS:
         remedy = "this kernel is built without CONFIG_BPF_SYSCALL"
     elif number == errno.E2BIG and log:

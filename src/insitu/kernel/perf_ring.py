@@ -13,7 +13,7 @@ from typing import Final
 
 from insitu.errors import InsituError
 
-__all__ = ["Ring"]
+__all__ = ["Ring", "pages_for"]
 
 # Offsets in struct perf_event_mmap_page.
 _DATA_HEAD: Final = 1024
@@ -22,6 +22,14 @@ _DATA_OFFSET: Final = 1040
 _DATA_SIZE: Final = 1048
 
 _UNORDERED: Final = os.uname().machine not in ("x86_64", "i686")
+
+
+_ROOM: Final = 16  # records
+
+
+def pages_for(record_bytes: int) -> int:
+    """The data pages, a power of two, of a ring that has room for several records of that size."""
+    return 1 << (max(_ROOM * record_bytes // mmap.PAGESIZE, 1) - 1).bit_length()
 
 
 class Ring:

@@ -81,7 +81,7 @@ def choose(
         try:
             _fit(attr, notes)
         except InsituError as error:
-            if names or refusal(error) not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+            if names or not _without_pmu(attr, refusal(error)):
                 raise
             notes.append("no PMU (virtual machine?): sampling on cpu-clock")
             name = "cpu-clock"
@@ -92,6 +92,18 @@ def choose(
             raise _never_seen(event, asked=not (kernel and event.kernel))
         chosen.append(Event(name, attr, event.group))
     return chosen, list(dict.fromkeys(notes))
+
+
+def _without_pmu(attr: Attr, code: int) -> bool:
+    """Whether an event was refused with ``code`` because nothing counts it here, which no permission changes."""
+    if code in (errno.EACCES, errno.EPERM):  # is checked first; user code of one's own needs none
+        own = Attr.from_buffer_copy(attr)
+        own.exclude_user, own.exclude_kernel, own.exclude_hv, own.exclude_callchain_kernel = 0, 1, 1, 1
+        try:
+            os.close(open_event(own, pid=0, cpu=procfs.online_cpus()[0]))
+        except InsituError as error:
+            code = refusal(error)
+    return code in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP)
 
 
 def _never_seen(event: NamedEvent, *, asked: bool) -> InsituError:

@@ -130,6 +130,11 @@ class Identities:
             kept = (utid >= 0) & (tid >= 0)
             self._only[tid[kept]] = utid[kept]
 
+    def end_ns(self, utid: I32) -> I64:
+        """When each thread ended; 0 where that is not known."""
+        found, inverse = distinct(utid)
+        return np.array([self._threads[one].end_ns or 0 for one in found.tolist()], np.int64)[inverse]
+
     def label(self, utid: int) -> tuple[int, int, list[tuple[int, str]]]:
         """A thread's tid, its process's pid, and its names with the times from which it had them."""
         thread = self._threads[utid]

@@ -226,6 +226,11 @@ class SessionWriter:
         """(name, unit, period, source) of each event type, by id."""
         return self._event_types
 
+    def rows(self, table: Table) -> int:
+        """How many rows a table has by now."""
+        pending = self._pending.get(table.name)
+        return pending.total if pending else 0
+
     def losses_by_source(self) -> dict[str, int]:
         """Lost records by source, in the order of their first loss."""
         sums: dict[str, int] = {}

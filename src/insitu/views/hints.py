@@ -1,7 +1,7 @@
 """What to record otherwise where stacks are broken or functions have no names: a line each, with its share."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,8 @@ __all__ = ["hints"]
 
 _LEAST: Final = 0.2
 """Of the samples: less is not worth a line."""
-_PYTHON: Final = re.compile(r"(?:lib)?python3(?:\.\d+)?(?:\.so[.\d]*)?$")
+_PYTHON: Final = re.compile(r"(?:lib)?python3(?:\.(\d+))?(?:\.so[.\d]*)?$")
+_PERF_MAPS_SINCE: Final = 12  # python3 -X perf
 _JIT_COMPILERS: Final = {
     "node": "JavaScript functions have no names: node --perf-basic-prof gives them",
     "libjvm.so": "Java methods have no names: java -XX:+PreserveFramePointer -XX:+DumpPerfMapAtExit gives them",
@@ -40,10 +41,18 @@ def hints(stacks: WeightedStacks) -> list[str]:
             found.append(f"{broken:.0%} of the call stacks are broken, as without frame pointers: record with {how}")
     python = _share(stacks, lambda frame: _PYTHON.match(_file(frame)) is not None)
     if python >= _LEAST and not any(frame.kind == PYTHON for frame in stacks.frames):
-        found.append(
-            f"{python:.0%} of the samples: Python functions have no names: python3 -X perf (3.12) gives them"
-        )
+        found.append(f"{python:.0%} of the samples: Python functions have no names: {_of_python(names)}")
     return found
+
+
+def _of_python(names: Collection[str]) -> str:
+    """How to get the names, by the versions that the files' names have."""
+    matches = (_PYTHON.match(name) for name in names)
+    minor = {int(found[1]) for found in matches if found and found[1]}
+    how = "python3 -X perf (from 3.12 on) gives them"
+    if minor and max(minor) < _PERF_MAPS_SINCE:
+        how = f"3.{max(minor)} cannot give them, python3 -X perf of 3.12 can"
+    return f"{how}; insitu why has those of threads that wait (3.11 to 3.13)"
 
 
 def _file(frame: Frame) -> str:

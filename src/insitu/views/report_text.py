@@ -1,13 +1,13 @@
 """A report as lines of text: header, losses, hottest functions and lines, threads, call tree."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from insitu.views.function_names import module_labels
 from insitu.views.losses import loss_text
 from insitu.views.quantity import amount, formatter, percent, rest
-from insitu.views.report import Report
+from insitu.views.report import Report, ThreadRow
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Block, Line, Screen, heat
 from insitu.views.tree_text import KIND_STYLES, tree_lines
@@ -15,6 +15,7 @@ from insitu.views.tree_text import KIND_STYLES, tree_lines
 __all__ = ["report_lines"]
 
 _MODULE_COLUMNS: Final = 24
+_MOST_OF_A_NAME: Final = 20  # threads that have a row each
 
 
 def report_lines(
@@ -80,7 +81,7 @@ def _amounts(report: Report) -> Line:
     of_event = "" if report.event in ("", report.counted) else f" of {report.event}"
     if not report.samples:
         period = ""
-        if isinstance(frequency, int) and frequency:
+        if isinstance(frequency, int) and frequency and not report.lost:
             period = f" (one every {1000 / frequency:.3g} ms of CPU time; a higher -F samples more often)"
         return [(f"none{of_event}", "bold yellow"), (period, "")]
     text = f"{report.samples}{of_event}{f' at {frequency} Hz' if frequency else ''}"
@@ -146,14 +147,36 @@ def _threads(report: Report, limit: int) -> Iterator[Block]:
     columns = [Column("%"), Column("self"), *[Column("cpu%")] * with_share, Column("tid"), Column("command", "left")]
     shown = formatter(report.unit, report.total)
     rows = []
-    for row in report.threads[: limit or None]:
+    threads = _summed(report.threads)
+    for tid, row in threads[: limit or None]:
         own = percent(row.own, report.total)
         cells = [(f"{own:.2f}", heat(own)), (shown(row.own), "")]
         if with_share:
             cells.append(("-" if row.cpu_share is None else f"{100 * row.cpu_share:.1f}", ""))
-        rows.append([*cells, (str(row.tid), ""), (row.comm, "")])
+        rows.append([*cells, (tid, ""), (row.comm, "")])
     yield Table(columns, rows)
-    yield from _rest(len(report.threads), limit, "thread")
+    yield from _rest(len(threads), limit, "thread")
+
+
+def _summed(threads: Sequence[ThreadRow]) -> list[tuple[str, ThreadRow]]:
+    """Threads with their tid, by falling weight; of many of one name one row with their number and sum.
+
+    A server that starts a thread for each request has hundreds.
+    """
+    named: dict[str, list[ThreadRow]] = {}
+    for row in threads:
+        named.setdefault(row.comm, []).append(row)
+    found = []
+    for rows in named.values():
+        if len(rows) <= _MOST_OF_A_NAME:
+            found += [(str(row.tid), row) for row in rows]
+        else:
+            shares = [row.cpu_share for row in rows if row.cpu_share is not None]
+            own = sum(row.own for row in rows)
+            found.append(
+                (f"{len(rows)} threads", rows[0]._replace(own=own, cpu_share=sum(shares) if shares else None))
+            )
+    return sorted(found, key=lambda each: -each[1].own)
 
 
 def _rest(count: int, limit: int, what: str) -> Iterator[Line]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
@@ -13,7 +14,8 @@ from insitu.convert.event_schema import EventKind, column_of
 from insitu.convert.print_format import Printer, printer
 from insitu.convert.trace_events import event_columns, recorded_formats
 from insitu.convert.trace_pages import TASK, PageLayout, TraceRecords, field_values, records_of
-from insitu.convert.trace_stacks import KERNEL_STACK, TRACING_FUNCTIONS, USER_STACK, stack_addresses
+from insitu.convert.trace_stacks import KERNEL_STACK, USER_STACK, stack_addresses
+from insitu.convert.tracing_frames import is_tracing
 from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.distinct import groups
 from insitu.session.schema import quoted_table
@@ -103,9 +105,12 @@ class TraceLines:
         pids = field_values(records, rows, tgid).tolist()
         for at, (row, ts_ns, pid) in enumerate(zip(rows.tolist(), records.ts_ns[rows].tolist(), pids, strict=True)):
             stack = address[offset[at] : offset[at + 1]].tolist()
-            functions = [self._symbol(each) if is_kernel else self._user_symbol(pid, each) for each in stack]
-            shown = [f" => {printable(each)}" for each in functions if not each.startswith(TRACING_FUNCTIONS)]
-            yield ts_ns, first + row, "\n".join(shown or [" => unknown"])
+            if is_kernel:
+                functions = list(dropwhile(is_tracing, map(self._symbol, stack)))
+            else:
+                functions = [self._user_symbol(pid, each) for each in stack]
+            shown = [f" => {printable(each)}" for each in functions or ["unknown"]]
+            yield ts_ns, first + row, "\n".join(shown)
 
     def _printer(self, kind: EventKind) -> Printer | None:
         if kind.label not in self._printers:

@@ -1,12 +1,12 @@
 -- The wall time of each thread: blocked in which system call, runnable without a CPU, and running; adds up to all of it.
 -- question: what did each thread do all the time, and in which call did it wait?
--- inputs: span, thread, process
+-- inputs: span, stack, frame, thread, process
 -- report: 0 threads, wall time
 -- pid: its process
 -- tid: the thread's id in the kernel
 -- thread: its name
 -- state: running, runnable, or blocked
--- what: of blocked, the system call that it was in; empty where it was in none (a page fault, a stop)
+-- what: of blocked, the system call that it was in, by the calls recorded or the kernel's stack; empty where it was in none (a page fault, a stop)
 -- dur_ns: how long, in all
 -- percent: of the thread's time within the recording
 create view thread_wall as
@@ -17,8 +17,14 @@ life as (
     from thread t, ends e
     where t.utid <> 0 and exists (select 1 from span where category = 'off-cpu')
 ),
+entered as (
+    select k.stack, any_value(regexp_extract(k.function, '^__(?:x64|ia32|ia32_compat|arm64|riscv|s390x)_sys_(.+)$', 1)) as name
+    from stack_frame k
+    where k.kind = 'kernel' and regexp_matches(k.function, '^__(?:x64|ia32|ia32_compat|arm64|riscv|s390x)_sys_.')
+    group by k.stack
+),
 wait as (
-    select utid, category, name, ts_ns, ts_ns + coalesce(self_ns, dur_ns) as until_ns
+    select utid, category, name, stack, ts_ns, ts_ns + coalesce(self_ns, dur_ns) as until_ns
     from span
     where category in ('off-cpu', 'run-queue') and dur_ns is not null
 ),
@@ -28,11 +34,13 @@ call as (
 ),
 part as (
     select w.utid, case when w.category = 'run-queue' or w.name = 'preempted' then 'runnable' else 'blocked' end as state,
-           case when w.category = 'off-cpu' and w.name <> 'preempted' and c.until_ns >= w.ts_ns then c.name
-                else '' end as what,
+           case when w.category <> 'off-cpu' or w.name = 'preempted' then ''
+                when c.until_ns >= w.ts_ns then c.name
+                else coalesce(e.name, '') end as what,
            greatest(least(w.until_ns, l.until_ns) - greatest(w.ts_ns, l.from_ns), 0) as dur_ns
     from wait w
     join life l on l.utid = w.utid
+    left join entered e on e.stack = w.stack
     asof left join call c on c.utid = w.utid and w.ts_ns >= c.ts_ns
 ),
 state as (

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["OffCpuSource"]
 
 # In sched_switch the current thread is the one that leaves. Children are followed from their fork. Threads that
-# left are kept in @off, so that only their return is recorded.
+# left are kept in @off, so that only their return is recorded. A kernel may not run programs while certain threads
+# have a CPU (docs/why.md): the return of a thread that gets it from such a one is not seen. So each leave has the
+# scheduler's own counts, and one that ends while it is in @off is recorded too.
 _SCRIPT: Final = """
 config = { max_map_keys = 65536; print_maps_on_exit = false; }
 %(begin)s
@@ -31,7 +33,13 @@ tracepoint:sched:sched_process_fork %(of_target)s { @target[args.child_pid] = 1;
 tracepoint:sched:sched_process_exit %(of_target)s { delete(@target[tid]); }
 tracepoint:sched:sched_switch %(leaves)s {
     @off[tid] = 1;
-    emit("out", (state = args.prev_state, kernel = kstack, user = %(ustack)s));
+    emit("out", (state = args.prev_state, executed = (uint64)curtask.se.sum_exec_runtime,
+        switches = (uint64)(curtask.nvcsw + curtask.nivcsw), kernel = kstack, user = %(ustack)s));
+}
+tracepoint:sched:sched_switch /(args.prev_state & 0x30) && @off[tid]/ {
+    delete(@off[tid]);
+    emit("gone", (executed = (uint64)curtask.se.sum_exec_runtime,
+        switches = (uint64)(curtask.nvcsw + curtask.nivcsw)));
 }
 %(wakeups)s
 tracepoint:sched:sched_switch /@off[args.next_pid]/ {

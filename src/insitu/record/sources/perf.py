@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from insitu.errors import InsituError
 from insitu.files import new_file
 from insitu.kernel import perf_event, procfs
+from insitu.kernel.perf_ring import pages_for
 from insitu.record.events import MAX_STACK_BYTES, Event, Stacks, choose
 from insitu.record.source import Loss, Target
 from insitu.record.sources.perf_attach import Attached, open_on_processes, open_on_task
@@ -20,6 +21,8 @@ __all__ = ["PerfOptions", "PerfSource"]
 _MOST_HERTZ: Final = 10**9  # beyond it two samples would have the same time stamp
 _MOST_PERIOD: Final = 1 << 63
 _MOST_PAGES: Final = 1 << 30
+_LARGEST_RECORD: Final = 65535
+_BESIDE_STACK: Final = 256  # the head of a sample, and the registers
 
 
 class PerfOptions(NamedTuple):
@@ -93,7 +96,13 @@ class PerfSource:
             "stack_bytes": wanted.stack_bytes if wanted.stacks == "dwarf" else 0,
             "user": wanted.user,
             "kernel": wanted.kernel,
+            "ring_bytes": self._ring_bytes,
         }
+
+    @property
+    def _ring_bytes(self) -> int:
+        """The size of the smallest ring; 0 before open()."""
+        return min((ring.size for ring in self._attached.rings.values()), default=0) if self._attached else 0
 
     @property
     def fds(self) -> Sequence[int]:
@@ -112,6 +121,8 @@ class PerfSource:
         pages = wanted.ring_pages or (1024 if wanted.stacks == "dwarf" else 128)
         self._attached = attached = Attached(procfs.online_cpus(), pages, time.CLOCK_MONOTONIC)
         self._notes += attached.notes
+        if wanted.stacks == "dwarf" and wanted.user:
+            _check_room(wanted.stack_bytes, self._ring_bytes)
         if target.whole_system:
             open_on_task(attached, self._events, -1, inherit=False)
         elif target.launched:
@@ -212,3 +223,13 @@ class PerfSource:
                 if count > 0:
                     found.append(Loss("ring buffer", count, cpu))
         return found
+
+
+def _check_room(stack_bytes: int, ring_bytes: int) -> None:
+    """Raise InsituError if no sample with a copy of a stack fits into a ring."""
+    if 0 < ring_bytes < min(stack_bytes + _BESIDE_STACK, _LARGEST_RECORD):
+        raise InsituError(
+            f"a sample with {stack_bytes} bytes of stack does not fit into a ring buffer of {ring_bytes} bytes",
+            remedy=f"use -m {pages_for(stack_bytes)} or more, or copy less (--stacks dwarf,N)",
+            status=2,
+        )
