@@ -2,9 +2,7 @@
 
 import json
 import re
-import runpy
 import shutil
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +21,6 @@ from insitu.session.writer import SessionWriter
 from .sessions import mixed_session, switches_session, waits_session
 
 ROOT = Path(__file__).parents[2]
-for _each in runpy.run_path(str(ROOT / "tools/session_format.py"))["MODULES"]:
-    import_module(_each)  # so that every table is known, of which a session has views
 PARAMETERS = {"function": "main", "name": "main"}
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

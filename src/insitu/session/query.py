@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-import insitu.session.core_tables  # noqa: F401 - registers the shared tables
+import insitu.session.core_tables
+import insitu.session.special_tables  # noqa: F401 - these two register our tables
 from insitu.cache_home import own_cache
 from insitu.errors import InsituError, damaged_recording
 from insitu.session.directory import open_part, table_files
