@@ -27,6 +27,7 @@ from insitu.commands._options import (
     recording_target_options,
 )
 from insitu.commands._output import recorded, status_of
+from insitu.plurals import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,8 +174,8 @@ def _summary(request: "Request", path: "Path", manifest: "Manifest", outcome: "O
 
     samples = manifest.tables["sample"]["rows"]
     off_cpu = manifest.tables.get("span")  # --off-cpu
-    waits = f" and {off_cpu['rows']} waits" if off_cpu else ""
-    line = f"{samples} samples{waits} ({size(outcome.bytes_written)}), {manifest.lost} lost, in {path}"
+    waits = f" and {counted(off_cpu['rows'], 'wait')}" if off_cpu else ""
+    line = f"{counted(samples, 'sample')}{waits} ({size(outcome.bytes_written)}), {manifest.lost} lost, in {path}"
     if not samples:
         short = request.command and manifest.end_ns - manifest.start_ns < 10**9
         what = "the command was too short" if short else "the target used too little CPU time"

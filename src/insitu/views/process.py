@@ -40,7 +40,7 @@ def blocks(facts: ProcessFacts, found: Open | None, limit: int, *, listed: bool)
         yield []
         yield _table(found, limit)
         if limit and len(found.descriptors) > limit:
-            yield [(rest(len(found.descriptors) - limit, "descriptor", "descriptors"), "dim")]
+            yield [(rest(len(found.descriptors) - limit, "descriptor"), "dim")]
 
 
 def _facts(facts: ProcessFacts) -> Iterator[Line]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from insitu.kernel import procfs
+from insitu.plurals import counted
 from insitu.record.top.functions import Functions
 from insitu.record.top.kernel_counts import HERTZ
 from insitu.record.top.tick import Process, Tick
@@ -42,7 +43,7 @@ def save(path: Path, ticks: Sequence[Tick], wanted: Callable[[Process], bool], f
         _machine(writer, ticks, offset_ns)
         writer.finish()
     seconds = (ticks[-1].time_ns - first) / 1e9
-    return f"{path}: {seconds:.0f} s, {len(upids)} processes, {samples} samples"
+    return f"{path}: {seconds:.0f} s, {counted(len(upids), 'process', 'processes')}, {counted(samples, 'sample')}"
 
 
 def _processes(
