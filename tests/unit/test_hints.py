@@ -1,5 +1,7 @@
 """Hints where a recording could be better, by shares that are known; none where nothing would be."""
 
+from dataclasses import replace
+
 import pytest
 
 from insitu.session.manifest import Manifest
@@ -62,3 +64,23 @@ def test_a_diff_of_recordings_that_were_made_differently_says_so(profile_of):
         "recorded differently: kernel 6.1 before, 6.12 after",
     ]
     assert diff_stacks(sides[0], sides[0]).notes == []
+
+
+def test_functions_of_stripped_files_say_which_files_and_what_gives_symbols(profile_of):
+    own, compiler = (Frame(f"[{name}]", f"/opt/{name}", symbolized=False) for name in ("sl_s", "cc1plus"))
+    [hint] = hints(profile_of([("p", 1, ["main", own], 94), ("p", 1, ["main"], 6)], manifest=DWARF))
+    assert hint.startswith("94% of the samples: functions of sl_s have no symbols") and "DEBUGINFOD_URLS" in hint
+    [hint] = hints(profile_of([("p", 1, [own], 1), ("p", 1, [compiler], 2), ("p", 1, ["main"], 7)], manifest=DWARF))
+    assert hint.startswith("30% of the samples: functions of cc1plus and sl_s have no symbols")
+
+
+def test_nothing_is_said_of_symbols_where_it_would_not_be_true_or_not_help(profile_of):
+    stripped = Frame("[sl_s]", "/opt/sl_s", symbolized=False)
+    rows = [("p", 1, [stripped], 5), ("p", 1, ["main"], 5)]
+    missing = ("no symbols: 1 file is not here: /opt/sl_s (--symfs DIR)",)
+    assert hints(replace(profile_of(rows, manifest=DWARF), notes=missing)) == []  # said already
+    assert hints(profile_of([("p", 1, [stripped], 1), ("p", 1, ["main"], 9)], manifest=DWARF)) == []
+    assert hints(profile_of([("p", 1, [stripped, "main"], 9)], manifest=DWARF)) == []  # it only called
+    for module in ("/memfd:code (deleted)", "/dev/zero", "/opt/gone (deleted)", "[vdso]"):
+        frame = Frame("[x]", module, symbolized=False)
+        assert hints(profile_of([("p", 1, [frame], 9)], manifest=DWARF)) == []
