@@ -45,7 +45,7 @@ def test_python_without_its_functions_says_how_to_get_them(profile_of):
     assert "3.13 cannot" not in hint and hint.endswith("insitu stacks has those of now, insitu why of waits (3.11 to 3.13)")
     older = Frame("_PyEval_EvalFrameDefault", "/usr/lib/libpython3.11.so.1.0")
     [hint] = hints(profile_of([("p", 1, ["main", older], 4)], manifest=DWARF))
-    assert "3.11 cannot give them, python3 -X perf of 3.12 can; insitu why " in hint
+    assert "3.11 cannot give them, python3 -X perf of 3.12 can; insitu stacks " in hint
     named = [EVAL, Frame("py::f:/a.py", "[jit]", kind=PYTHON), EVAL]
     assert hints(profile_of([("p", 1, named, 4)], manifest=DWARF)) == []
 
