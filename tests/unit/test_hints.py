@@ -42,7 +42,9 @@ def test_code_of_a_jit_compiler_without_names_says_how_to_get_them(profile_of, m
 def test_python_without_its_functions_says_how_to_get_them(profile_of):
     [hint] = hints(profile_of([("p", 1, ["main", EVAL], 4)], manifest=DWARF))
     assert hint.startswith("100% of the samples: Python functions have no names") and "-X perf" in hint
-    assert "3.13 cannot" not in hint and hint.endswith("insitu stacks has those of now, insitu why of waits (3.11 to 3.13)")
+    assert "3.13 cannot" not in hint and hint.endswith(
+        "insitu stacks has those of now, insitu why of waits (3.11 to 3.13)"
+    )
     older = Frame("_PyEval_EvalFrameDefault", "/usr/lib/libpython3.11.so.1.0")
     [hint] = hints(profile_of([("p", 1, ["main", older], 4)], manifest=DWARF))
     assert "3.11 cannot give them, python3 -X perf of 3.12 can; insitu stacks " in hint
