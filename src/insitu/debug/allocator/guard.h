@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -81,6 +82,9 @@ struct slot *guard_neighbour(struct slot *, int);  /* the one before (-1) or aft
 const void *guard_stack_of(const struct slot *, int which);
 uint64_t guard_damaged_byte(const struct slot *);  /* the first byte beside the block that was changed; 0: none */
 void guard_here(struct origin *, void *stack, size_t most);
+
+/* guard_begin.c */
+void guard_forget_owner(pthread_mutex_t *);
 
 /* guard_reports.c */
 void guard_reports_begin(void);

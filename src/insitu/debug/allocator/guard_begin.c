@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 
 struct settings guard_settings = {.sample = 1, .memory = 1ull << 32, .quarantine = 16384, .max = ~0ull, .stack = 2048};
 bool ready, replaced_operators;
+uint64_t reserved;
 void *(*program_new)(size_t);
 void (*program_delete)(void *);
 struct range sites[MOST_SITES], modules[MOST_MODULES];
@@ -92,7 +94,13 @@ static void *reserve(uint64_t size, int protection)
 /* As much address space as is to be had: a limit on it (ulimit -v) leaves less. */
 static bool reserve_all(void)
 {
+    struct rlimit limit;
+    uint64_t largest = LARGEST_REGION;
+    if (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY) /* most is the program's own */
+        largest = limit.rlim_cur / 4;
     for (uint64_t size = LARGEST_REGION; size >= SMALLEST_REGION; size /= 2) {
+        if (size > largest)
+            continue;
         uint64_t pages = size / guard_page, count = pages / 2;
         uint64_t sizes[4] = {size, pages * sizeof *slot_of_page, count * sizeof *slots,
                              count * 2 * guard_settings.stack};
@@ -112,6 +120,7 @@ static bool reserve_all(void)
             slots = at[2];
             stacks = at[3];
             most_slots = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
+            reserved = sizes[0] + sizes[1] + sizes[2] + sizes[3];
             return true;
         }
         while (done--)
@@ -133,6 +142,14 @@ static uint64_t blocks_in_mappings(void)
     return (most - most / 8) / 2;
 }
 
+/* In a new process, whose only thread may have held a lock as another thread's copy: free it. */
+void guard_forget_owner(pthread_mutex_t *held)
+{
+    *held = (pthread_mutex_t)PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+}
+
+/* Handlers of others may allocate while the lock is held, and a signal may have interrupted who holds it: it is
+ * recursive. */
 static void before_fork(void)
 {
     pthread_mutex_lock(&lock);
@@ -145,7 +162,7 @@ static void after_fork(void)
 
 static void in_child(void)
 {
-    pthread_mutex_init(&lock, NULL);
+    guard_forget_owner(&lock);
     guard_reports_forked();
     if (own_tid)
         own_tid = (uint32_t)syscall(SYS_gettid); /* its stack stays that of the thread that forked */

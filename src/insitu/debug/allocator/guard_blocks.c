@@ -44,6 +44,18 @@ static bool is_asked_for(size_t size, uint64_t caller)
     return known && is_sampled();
 }
 
+/* Beside a block of a large alignment are many pages, of which only the nearest bytes are filled. */
+uint64_t guard_fill_start(const struct slot *slot)
+{
+    return slot->user - slot->base > guard_page ? slot->user - guard_page : slot->base;
+}
+
+uint64_t guard_fill_end(const struct slot *slot)
+{
+    uint64_t end = slot->base + slot->pages * guard_page, last = slot->user + slot->size;
+    return end - last > guard_page ? last + guard_page : end;
+}
+
 /* A guarded block, or NULL: this one is to be glibc's, or errno is ENOMEM where glibc cannot have it either. */
 void *guarded(size_t size, size_t align, uint32_t family, uint64_t caller)
 {
@@ -78,8 +90,8 @@ void *guarded(size_t size, size_t align, uint32_t family, uint64_t caller)
     slot->size = size;
     slot->align = (uint32_t)align;
     slot->family = family;
-    memset((void *)slot->base, FILL, slot->user - slot->base);
-    memset((void *)(slot->user + size), FILL, end - slot->user - size);
+    memset((void *)guard_fill_start(slot), FILL, slot->user - guard_fill_start(slot));
+    memset((void *)(slot->user + size), FILL, guard_fill_end(slot) - slot->user - size);
     guard_here(&slot->origin[0], stack_at(slot, 0), guard_settings.stack);
     slot->origin[1].stack_bytes = 0;
     __atomic_store_n(&slot->state, STATE_LIVE, __ATOMIC_RELEASE);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -116,6 +117,10 @@ EXPORT void *valloc(size_t size)
 
 EXPORT void *pvalloc(size_t size)
 {
+    if (size > SIZE_MAX - guard_page) {
+        errno = ENOMEM;
+        return NULL;
+    }
     return aligned(guard_page, (size + guard_page - 1) & ~(guard_page - 1), FAMILY_MALLOC, CALLER);
 }
 
@@ -148,18 +153,109 @@ EXPORT int mlock2(const void *address, size_t size, unsigned flags)
     return ready && in_region((uint64_t)address) ? 0 : (int)syscall(SYS_mlock2, address, size, flags);
 }
 
+/* Limits: what is reserved is not the program's. */
+
+static bool is_of_memory(int resource)
+{
+    return reserved && (resource == RLIMIT_AS || resource == RLIMIT_DATA);
+}
+
+static void moved(struct rlimit *limit, bool up)
+{
+    rlim_t *each[2] = {&limit->rlim_cur, &limit->rlim_max};
+    for (int at = 0; at < 2; at++) {
+        if (*each[at] == RLIM_INFINITY)
+            continue;
+        if (up)
+            *each[at] = *each[at] < RLIM_INFINITY - reserved ? *each[at] + reserved : RLIM_INFINITY;
+        else
+            *each[at] = *each[at] > reserved ? *each[at] - reserved : 0;
+    }
+}
+
+static int limited(pid_t pid, int resource, const struct rlimit *new, struct rlimit *old)
+{
+    struct rlimit wanted;
+    bool own = (!pid || pid == getpid()) && is_of_memory(resource);
+    if (own && new) {
+        wanted = *new;
+        moved(&wanted, true);
+        new = &wanted;
+    }
+    int result = (int)syscall(SYS_prlimit64, pid, resource, new, old);
+    if (own && old && !result)
+        moved(old, false);
+    return result;
+}
+
+EXPORT int setrlimit(__rlimit_resource_t resource, const struct rlimit *new)
+{
+    return limited(0, (int)resource, new, NULL);
+}
+
+EXPORT int getrlimit(__rlimit_resource_t resource, struct rlimit *old)
+{
+    return limited(0, (int)resource, NULL, old);
+}
+
+EXPORT int prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *new, struct rlimit *old)
+{
+    return limited(pid, (int)resource, new, old);
+}
+
+EXPORT int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *new)
+{
+    return limited(0, (int)resource, (const struct rlimit *)new, NULL);
+}
+
+EXPORT int getrlimit64(__rlimit_resource_t resource, struct rlimit64 *old)
+{
+    return limited(0, (int)resource, NULL, (struct rlimit *)old);
+}
+
+EXPORT int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *new, struct rlimit64 *old)
+{
+    return limited(pid, (int)resource, (const struct rlimit *)new, (struct rlimit *)old);
+}
+
+/* A plugin that sees its own C library first would free our blocks with glibc's free(). A jump, so that the loader
+ * still sees who asks, and looks in that library's paths. */
+EXPORT __attribute__((optimize("O2"))) void *dlopen(const char *path, int mode)
+{
+    static void *(*next)(const char *, int);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "dlopen");
+    return next(path, mode & ~RTLD_DEEPBIND);
+}
+
 /* C++. A program that replaces some of these operators has its own: the others come to it, as the standard says. */
 
 typedef const void *nothrow;
 
-/* What the next library does when there is no memory: it calls the new handler, and throws. */
-static void *exhausted(const char *name, size_t size)
+/* libstdc++'s own, of which a program in C may have loaded it for a plugin alone. */
+static void *of_library(const char *name)
+{
+    void *found = dlsym(RTLD_NEXT, name);
+    void *library = found ? NULL : dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    return library ? dlsym(library, name) : found;
+}
+
+/* What the library does when there is no memory: it calls the new handler, and throws. */
+static void *exhausted(size_t size)
 {
     void *(*next)(size_t);
-    *(void **)&next = dlsym(RTLD_NEXT, name);
+    *(void **)&next = of_library("_Znwm");
     if (!next)
         abort();
     return next(size);
+}
+
+/* The same where nothing may be thrown; operators of the program's own that throw are called so, too. */
+static void *exhausted_or_null(size_t size)
+{
+    void *(*next)(size_t, const void *);
+    *(void **)&next = of_library("_ZnwmRKSt9nothrow_t");
+    return next ? next(size, NULL) : NULL;
 }
 
 static void *made(size_t size, size_t align, uint32_t family, uint64_t caller)
@@ -175,14 +271,15 @@ static void *made_or_thrown(size_t size, size_t align, uint32_t family, uint64_t
     if (replaced_operators && !align)
         return program_new(size);
     void *block = made(size, align, family, caller);
-    return block ? block : exhausted("_Znwm", size);
+    return block ? block : exhausted(size);
 }
 
 static void *made_or_null(size_t size, size_t align, uint32_t family, uint64_t caller)
 {
     if (replaced_operators && !align)
-        return program_new(size);
-    return made(size, align, family, caller);
+        return exhausted_or_null(size);
+    void *block = made(size, align, family, caller);
+    return block || align ? block : exhausted_or_null(size);
 }
 
 static void deleted(void *block, uint32_t family)

@@ -18,6 +18,7 @@ struct range {
 
 /* guard_begin.c */
 extern bool ready;              /* blocks can be guarded */
+extern uint64_t reserved;       /* bytes of address space that the program does not know of */
 extern bool replaced_operators; /* the program has C++ operators of its own: families are not compared */
 extern void *(*program_new)(size_t);
 extern void (*program_delete)(void *);
@@ -53,6 +54,7 @@ extern THREAD_LOCAL uint32_t own_tid;
 char *stack_at(const struct slot *slot, int which);
 
 /* guard_blocks.c */
+uint64_t guard_fill_start(const struct slot *), guard_fill_end(const struct slot *);
 void *guarded(size_t size, size_t align, uint32_t family, uint64_t caller);
 void release(void *block, uint32_t family);
 size_t plain_alignment(void);

@@ -46,7 +46,7 @@ static char directory[512];
 static uint64_t began_ns;
 static int file = -1;
 static unsigned reports;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP; /* a fault may come while it is held */
 static struct sigaction wanted[2]; /* what the program asked for: SIGSEGV, SIGBUS */
 
 static int (*next_sigaction)(int, const struct sigaction *, struct sigaction *);
@@ -207,6 +207,13 @@ void guard_report_counts(void)
 
 /* Signals: ours comes first, then what the program asked for. */
 
+/* Whose pages an address is in. In a living block it is the program itself that has protected them. */
+static struct slot *guarded_place(uint64_t address)
+{
+    struct slot *slot = guard_slot_at(address);
+    return slot && slot->state == STATE_LIVE && address - slot->user < slot->size ? NULL : slot;
+}
+
 static void report_signal(int number, siginfo_t *info, const ucontext_t *context)
 {
     const greg_t *g = context->uc_mcontext.gregs;
@@ -217,7 +224,7 @@ static void report_signal(int number, siginfo_t *info, const ucontext_t *context
         fault.registers[at] = (uint64_t)g[order[at]];
     fault.trap = (uint64_t)g[REG_TRAPNO];
     fault.error = (uint64_t)g[REG_ERR];
-    struct slot *slot = guard_slot_at(fault.address);
+    struct slot *slot = guarded_place(fault.address);
     fault.kind = slot ? FAULT_ACCESS : FAULT_ELSEWHERE;
     /* Bytes of the instruction, as far as its page goes; it has just been fetched, unless that is what failed. */
     if (!(fault.error & 16) && fault.address != fault.registers[8]) {
@@ -234,24 +241,24 @@ static void on_fault(int number, siginfo_t *info, void *context)
     if (guard_checking)
         siglongjmp(guard_check, 1);
     int error = errno;
-    const struct sigaction *program = &wanted[number == SIGBUS];
-    bool handled = program->sa_handler != SIG_DFL && program->sa_handler != SIG_IGN;
-    bool ours = info->si_code > 0 && guard_slot_at((uint64_t)info->si_addr);
+    const struct sigaction program = wanted[number == SIGBUS]; /* SA_RESETHAND changes it */
+    bool handled = program.sa_handler != SIG_DFL && program.sa_handler != SIG_IGN;
+    bool ours = info->si_code > 0 && guarded_place((uint64_t)info->si_addr);
     if (ours || (info->si_code > 0 && !handled))
         report_signal(number, info, context);
     errno = error;
     if (handled) {
-        if (program->sa_flags & (int)SA_RESETHAND)
+        if (program.sa_flags & (int)SA_RESETHAND)
             wanted[number == SIGBUS].sa_handler = SIG_DFL;
-        if (program->sa_flags & SA_SIGINFO)
-            program->sa_sigaction(number, info, context);
+        if (program.sa_flags & SA_SIGINFO)
+            program.sa_sigaction(number, info, context);
         else
-            program->sa_handler(number);
+            program.sa_handler(number);
         return;
     }
     guard_report_counts();
     /* It is to die as it would have: the instruction is executed again, or the signal is sent again. */
-    if (info->si_code <= 0 && program->sa_handler == SIG_IGN)
+    if (info->si_code <= 0 && program.sa_handler == SIG_IGN)
         return;
     struct sigaction plain = {.sa_handler = SIG_DFL};
     next_sigaction(number, &plain, NULL);
@@ -262,8 +269,13 @@ static void on_fault(int number, siginfo_t *info, void *context)
 static void install(int number)
 {
     const struct sigaction *program = &wanted[number == SIGBUS];
+    if (program->sa_handler == SIG_IGN) { /* which exec() keeps; of faults the kernel sends the signal all the same */
+        next_sigaction(number, program, NULL);
+        return;
+    }
     struct sigaction ours = {.sa_sigaction = on_fault, .sa_mask = program->sa_mask};
-    ours.sa_flags = SA_SIGINFO | SA_ONSTACK | (program->sa_flags & (SA_NODEFER | SA_RESTART));
+    int same = SA_NODEFER | SA_RESTART | (program->sa_handler == SIG_DFL ? 0 : SA_ONSTACK);
+    ours.sa_flags = SA_SIGINFO | (program->sa_flags & same) | (program->sa_handler == SIG_DFL ? SA_ONSTACK : 0);
     next_sigaction(number, &ours, NULL);
 }
 
@@ -315,7 +327,7 @@ void guard_reports_begin(void)
 
 void guard_reports_forked(void)
 {
-    pthread_mutex_init(&lock, NULL);
+    guard_forget_owner(&lock);
     file = -1;
     reports = 0;
     began_ns = now_ns();

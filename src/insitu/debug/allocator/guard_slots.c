@@ -18,7 +18,7 @@
 #define BINS 64u      /* of freed slots by pages; number 0 is for all larger */
 #define MOST_TRIES 32 /* in that one */
 
-pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 uint64_t region, region_end, opened, grown;
 uint32_t *slot_of_page;
 struct slot *slots;
@@ -217,8 +217,8 @@ static uint64_t changed(uint64_t from, uint64_t to)
 
 uint64_t guard_damaged_byte(const struct slot *slot)
 {
-    uint64_t after = changed(slot->user + slot->size, slot->base + slot->pages * guard_page);
-    return after ? after : changed(slot->base, slot->user);
+    uint64_t after = changed(slot->user + slot->size, guard_fill_end(slot));
+    return after ? after : changed(guard_fill_start(slot), slot->user);
 }
 
 /* Threads that still run may free a block while it is looked at: the fault leads back here. */
