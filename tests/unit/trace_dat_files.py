@@ -14,6 +14,7 @@ options. The report is of both files, its lines are those of guest (-t): the tim
 
 import gzip
 import re
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,21 @@ def file(name, directory):
     """A file of trace-cmd in ``directory``."""
     path = directory / f"{name}.dat"
     path.write_bytes(gzip.decompress((HERE / f"{name}.dat.gz").read_bytes()))
+    return path
+
+
+def with_options(path, options):
+    """A file of version 7 with more options, which precede its own: {number: bytes}."""
+    data = path.read_bytes()
+    at = data.index(b"\0", data.index(b"7\0") + 8) + 1  # after the compressor's name
+    at = data.index(b"\0", at) + 1
+    first = data[at : at + 8]
+    body = b"".join(
+        struct.pack("<HI", number, len(value)) + value for number, value in [*options.items(), (0, first)]
+    )
+    path.write_bytes(
+        data[:at] + struct.pack("<Q", len(data)) + data[at + 8 :] + struct.pack("<HHIQ", 0, 0, 0, len(body)) + body
+    )
     return path
 
 

@@ -22,6 +22,7 @@ __all__ = ["FunctionRow", "LineRow", "Report", "ThreadRow", "build_report", "rec
 SHARED: Final = frozenset(
     table.name
     for table in (
+        core_tables.MACHINE,
         core_tables.PROCESS,
         core_tables.THREAD,
         core_tables.THREAD_NAME,
