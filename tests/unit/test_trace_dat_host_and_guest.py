@@ -159,6 +159,20 @@ def test_chrome_names_the_cpus_of_the_guest(both):
     assert set(re.findall(r'"name":"((?:vm: )?CPU \d+)"', text)) == {"CPU 0", "vm: CPU 1"}
 
 
+def test_lines_of_events_say_of_which_machine_they_are(runs, capsys):
+    assert main(["events", str(runs[0]), "-q"]) == 0
+    line = re.compile(r" *\S.*-\d+ +\[(\d+)\] +(\d+)\.\d{6}: (vm: )?(\w+): .*")
+    found = Counter(
+        (bool(m[3]), m[4], int(m[1]), int(m[2]))
+        for m in map(line.fullmatch, capsys.readouterr().out.splitlines())
+        if m
+    )
+    assert found == Counter(
+        (bool(machine), event, cpu - machine * _FIRST_CPU, (ts_ns + 500) // 10**9)
+        for machine, _, event, ts_ns, cpu, _ in _printed()
+    )
+
+
 def test_a_trace_dat_is_of_one_machine(runs, tmp_path, capsys):
     assert main(["export", str(runs[0]), "-o", str(tmp_path / "both.dat")]) == 1
     assert "a trace.dat is of one machine" in capsys.readouterr().err
