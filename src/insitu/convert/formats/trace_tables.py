@@ -23,7 +23,6 @@ __all__ = [
     "EventRows",
     "Spans",
     "Threads",
-    "apart",
     "coded",
     "counters",
     "event_tables",
@@ -44,7 +43,7 @@ OPEN_NS: Final = 1 << 62
 class Threads(NamedTuple):
     """Threads by utid (``tid``, ``pid``, ``upid``, ``name``), processes by upid (the others).
 
-    Pids and tids of guests are not those of others: see ``apart``. The names of their processes begin with theirs.
+    Pids and tids of guests are not those of others: see ``_apart()``. The names of their processes begin with theirs.
     """
 
     tid: I64
@@ -120,10 +119,10 @@ def threads(session: "Session") -> Threads:
         if not len(ids) or int(_ints(ids).max()) >= len(ids):
             raise damaged_recording(session.path, "ids of processes or threads have gaps")
     machine = within(_ints(process["machine"]), len(all_machines.name))
-    process_pid = apart(_ints(process["pid"]), machine)
+    process_pid = _apart(_ints(process["pid"]), machine)
     upid = within(_ints(thread["upid"]), len(process))
     names = _texts(thread["name"])
-    tid = apart(_ints(thread["tid"]), machine[upid])
+    tid = _apart(_ints(thread["tid"]), machine[upid])
     main = {int(u): name for u, t, name in zip(upid, tid, names, strict=True) if process_pid[u] == t}
     exe = [path.rpartition("/")[2] for path in _texts(process["exe"])]
     shown = [exe[at] or main.get(at, "") for at in range(len(exe))]
@@ -138,7 +137,7 @@ def threads(session: "Session") -> Threads:
     )
 
 
-def apart(ids: I64, machine: I64 | int) -> I64:
+def _apart(ids: I64, machine: I64 | int) -> I64:
     """Pids or tids that differ between machines, for formats that know one: those of a guest are beyond all pids."""
     return np.where((ids > 0) & (ids < MACHINE_PIDS), ids + machine * MACHINE_PIDS, ids)
 
@@ -226,7 +225,7 @@ def within(ids: I64, count: int) -> I64:
 def _moved(tid: "polars.Series", machine: int) -> "polars.Series":
     import polars
 
-    return polars.Series(tid.name, apart(_ints(tid), machine))
+    return polars.Series(tid.name, _apart(_ints(tid), machine))
 
 
 def _ints(column: "polars.Series") -> I64:
