@@ -4,6 +4,7 @@ The pair is made of files of two machines with two CPUs each, which number threa
 release_3.4 is the guest "vm" of version_7_plain, whose clock is _AHEAD_NS before the guest's.
 """
 
+import gzip
 import re
 import struct
 from collections import Counter
@@ -177,6 +178,34 @@ def test_a_trace_dat_is_of_one_machine(runs, tmp_path, capsys):
     assert main(["export", str(runs[0]), "-o", str(tmp_path / "both.dat")]) == 1
     assert "a trace.dat is of one machine" in capsys.readouterr().err
     assert not (tmp_path / "both.dat").exists()
+
+
+def test_a_pair_of_trace_cmd_has_the_events_of_its_report_and_each_switch_on_both_clocks(tmp_path):
+    host, guest = files.file("pair_host", tmp_path), files.file("pair_guest", tmp_path)
+    import_file(host, tmp_path / "run.insitu", ImportOptions(guests=(guest,)))
+    text = gzip.decompress((files.HERE / "pair.report.gz").read_bytes()).decode()
+    line = re.compile(
+        r" *(hostbuf|trace-1\.dat): .*-(\d+) +\[(\d+)\] +(\d+)\.(\d{9}): sched_switch: .*next_pid=(\d+) .*"
+    )
+    printed = {"hostbuf": [], "trace-1.dat": []}
+    for found in filter(None, map(line.fullmatch, text.splitlines())):
+        tid, cpu, seconds, ns, following = map(int, found.groups()[1:])
+        printed[found[1]].append((seconds * 10**9 + ns, cpu, tid, following))
+    with open_session(tmp_path / "run.insitu") as session:
+        switches = "select ts_ns, cpu - {}, tid, next_pid from {} join thread using (utid) order by ts_ns"
+        of_host = session.sql(switches.format(0, '"event.hostbuf".sched_switch')).rows()
+        of_guest = session.sql(switches.format(2, '"event.guest_1".sched_switch')).rows()
+    assert (of_host, of_guest) == (printed["hostbuf"], printed["trace-1.dat"])
+    # One kernel wrote both. Which of two CPUs was first, its clocks say to some microseconds only.
+    for cpu in (0, 1):
+        one, other = ([row for row in rows if row[1] == cpu] for rows in (of_host, of_guest))
+        shared = max(one[0][0], other[0][0]) + 10**6
+        first = next(row for row in one if row[0] > shared)
+        start = min(range(len(other)), key=lambda at: abs(other[at][0] - first[0]))
+        pairs = list(zip(one[one.index(first) :], other[start:], strict=False))
+        assert len(pairs) > 300
+        assert [row[2:] for row, _ in pairs] == [row[2:] for _, row in pairs]
+        assert max(abs(row[0] - same[0]) for row, same in pairs) < 10**6
 
 
 def test_a_guest_of_trace_cmd_that_has_only_a_number(tmp_path):

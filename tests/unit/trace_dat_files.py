@@ -10,6 +10,9 @@ of 3.1.6.
 
 host and guest are of trace-cmd 3.4 record -A, through a vsock of one kernel to itself; host is cut off after its
 options. The report is of both files, its lines are those of guest (-t): the times are of the host's clock.
+
+pair_host and pair_guest are of 3.1.6, recorded in the same way with the switches of sh and sleep in both, pair.report
+is of both: guest and host are one kernel, so that each switch is in both.
 """
 
 import gzip
