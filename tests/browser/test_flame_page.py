@@ -4,6 +4,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from insitu.symbols.frame import KERNEL, Frame
 from insitu.views.call_tree import call_tree
 from insitu.views.diff import diff_stacks
 from insitu.views.flamegraph import diff_flame_html, flame_html
+from insitu.views.page import page_title
 from insitu.views.report import build_report
 
 StacksOf = Callable[..., WeightedStacks]
@@ -559,3 +561,50 @@ def test_no_control_is_alone_in_a_row_of_the_toolbar(
     tops = page.evaluate("[...document.querySelector('.toolbar').children].map(e => Math.round(e.offsetTop / 20))")
     count = Counter(tops)
     assert len(count) <= rows and min(count.values()) > 1
+
+
+ITERATOR = "__gnu_cxx::__normal_iterator<int*, std::vector<int, std::allocator<int> > >"
+
+
+def test_the_tooltip_is_bounded_beside_its_row_and_gone_when_the_graph_changes(
+    open_page: Open, stacks_of: StacksOf
+) -> None:
+    name = f"std::sort<{', '.join([ITERATOR] * 6)}>"
+    page = open_page(flame_html(stacks_of([(0, "p", 1, ["main", name]), (1, "p", 1, ["main"])]), title="x"))
+    found = next(each for each in page.evaluate("insitu.frames()") if each["function"] == name)
+    for down in (1, found["height"] - 1):
+        page.mouse.move(found["x"] + 20, found["y"] + down)
+        box = page.locator(".tooltip").bounding_box()
+        assert box["width"] <= 400
+        assert box["y"] >= found["y"] + found["height"] or box["y"] + box["height"] <= found["y"]
+    page.keyboard.press("r")
+    settle(page)
+    expect(page.locator(".tooltip")).to_be_hidden()
+
+
+def test_names_of_the_table_keep_operators_and_both_brackets(open_page: Open, stacks_of: StacksOf) -> None:
+    names = [f"{ITERATOR}::operator{sign}" for sign in ("++", "--")]
+    page = open_page(
+        flame_html(stacks_of([(at, "p", 1, ["main", name]) for at, name in enumerate(names)]), title="x")
+    )
+    for sign in ("++", "--"):
+        row = page.locator(".functions .name", has_text=f"operator{sign}")
+        ends = row.evaluate(
+            """button => {
+              const of = (each) => each.getBoundingClientRect();
+              const parts = [".own > :last-child", ".own", ".scope"];
+              const [tail, own, scope] = parts.map((each) => button.querySelector(each));
+              return [tail.textContent, tail.scrollWidth - tail.clientWidth, of(tail).right - of(button).right,
+                of(own).top - of(button).top, of(scope).width, of(scope).top >= of(button).bottom - 1];
+            }"""
+        )
+        tail, hidden, beyond, above, width, wrapped = ends
+        assert tail == f"<…>::operator{sign}" and hidden <= 0 and beyond < 1 and abs(above) < 2
+        assert wrapped or width > 25  # some letters, or nothing
+
+
+def test_a_page_of_processes_is_titled_by_them(stacks_of: StacksOf) -> None:
+    stacks = stacks_of([(0, "server", 41, ["main"])])
+    assert page_title("/x/off.insitu", stacks) == "off.insitu"
+    watched = replace(stacks, manifest=stacks.manifest.changed(command=[], pids=[41]))
+    assert page_title("/x/off.insitu", watched) == "process 41 (server)"

@@ -128,3 +128,22 @@ def _leaves(output: Path, table: str, *words: str) -> dict[str, int]:
         ).rows()
     shutil.rmtree(output)
     return dict(rows)
+
+
+_OUTLIVED: Final = """
+#include <pthread.h>
+#include <unistd.h>
+static void *sleeper(void *nothing) { for (int i = 0; i < 120; i++) usleep(2000); return nothing; }
+int main(void) { pthread_t t; pthread_create(&t, 0, sleeper, 0); pthread_exit(0); }
+"""
+
+
+def test_a_process_whose_main_thread_has_ended_is_still_followed(tmp_path: Path) -> None:
+    (tmp_path / "outlived.c").write_text(_OUTLIVED)
+    subprocess.run(["gcc", "-O1", "-pthread", "-o", "outlived", "outlived.c"], cwd=tmp_path, check=True)
+    output = tmp_path / "x.insitu"
+    command = [sys.executable, "-m", "insitu", "profile", "-q", "--off-cpu", "-o", str(output)]
+    subprocess.run([*command, "--", tmp_path / "outlived"], check=True)
+    with insitu.open(output) as session:
+        waits = session.sql("select count(*) from span where name = 'sleep' and dur_ns >= 2000000").rows()
+        assert 120 - session.manifest.lost <= waits[0][0] <= 121

@@ -684,3 +684,23 @@ def test_processes_that_the_script_alone_sees_have_names(tmp_path: Path, words: 
     query = "select pid, name, t.end_ns > 0 from event.call join thread t using (utid) join process using (upid)"
     found = insitu.open(tmp_path / "run.insitu").sql(f"{query} order by pid").rows()
     assert found == sorted((each.pid, name, True) for each, name in zip(callers, names, strict=True))
+
+
+def test_events_that_a_script_sees_are_seen_by_perf_too(tmp_path: Path) -> None:
+    """A program of a tracepoint that returns 0 keeps its event from all perf events."""
+    calls = "import ctypes\nlibc = ctypes.CDLL(None)\nfor _ in range(700): libc.getppid()"
+    count = [
+        sys.executable,
+        "-m",
+        "insitu",
+        "stat",
+        "-x,",
+        "-e",
+        "syscalls:sys_enter_getppid",
+        "-o",
+        tmp_path / "out",
+    ]
+    script = "tracepoint:syscalls:sys_enter_getppid /pid == 1/ { }"
+    _trace("-a", "-e", script, "--", *map(str, [*count, "--", sys.executable, "-c", calls]))
+    counted = [line.split(",")[0] for line in (tmp_path / "out").read_text().splitlines() if "getppid" in line]
+    assert counted == ["700"]

@@ -12,6 +12,7 @@ from insitu.errors import InsituError
 from insitu.kernel import pressure, taskstats
 from insitu.kernel.pressure import Stall, Throttled
 from insitu.kernel.taskstats import KINDS, Delays, offsets
+from insitu.session.special_tables import DELAY
 from insitu.views.delays import Machine, blocks, document
 from insitu.views.terminal import Screen
 
@@ -111,3 +112,8 @@ def test_what_delayed_no_process_has_no_column_but_is_named() -> None:
     first, *others = out.getvalue().splitlines()
     assert first.split() == ["#", "pid", "name", "running", "cpu", "blkio", "wpcopy"]
     assert "# none by: swapin, reclaim, thrashing, compact, irq" in others
+
+
+def test_the_table_has_a_duration_and_a_count_of_every_kind_of_delay() -> None:
+    kinds = {column.name: column.type for column in DELAY.columns[3:]}
+    assert kinds == {f"{kind}_ns": "duration" for kind in KINDS} | {f"{kind}_count": "count" for kind in KINDS}

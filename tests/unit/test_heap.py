@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from insitu.inspect.heap.blocks import Heap
 from insitu.inspect.heap.chunks import walk
 from insitu.inspect.heap.memory import Memory, joined, without
-from insitu.inspect.heap.pointers import Pointers
+from insitu.inspect.heap.pointers import Pointers, Tables, pointers
 from insitu.inspect.heap.reachability import DEFINITE, INDIRECT, POSSIBLE, REACHABLE, Graph, classify
 
 _START = 0x5000_0000
@@ -103,3 +104,18 @@ def test_a_heap_that_was_overwritten_gives_chunks_that_do_not_overlap(seed: int)
     found = walk(words, _START, top if seed % 2 else 0, main=bool(seed % 3))
     assert (found.addresses[:-1] + found.sizes[:-1] <= found.addresses[1:]).all()
     assert int(found.addresses[-1] + found.sizes[-1]) <= _START + 8 * len(words)
+
+
+def test_links_that_malloc_left_in_a_block_lead_to_no_block() -> None:
+    """A chunk's header begins in the last word that may be used of the block before; another word is of the block."""
+    words = np.zeros(40, np.uint64)
+    memory = Memory(words, np.array([_START - 128], np.uint64), np.array([320], np.uint64))
+    addresses, sizes = np.array([_START, _START + 64], np.uint64), np.array([56, 56], np.uint64)
+    none = np.zeros(2, np.bool_)
+    whole = [(_START - 128, _START + 192)]
+    heap = Heap(addresses, sizes, none, np.zeros(2, np.int32), 1, 0, 0, whole, ())
+    header, inner = _START + 64 - 16, _START + 64 + 16  # in the first block, in the second
+    words[[1, 16 + 3, 16 + 4]] = [header, header, inner]  # outside of blocks, and in the first block
+    found = pointers(memory, heap, Tables(memory, ()), whole)
+    assert found.where.tolist() == [_START - 120, _START + 32]
+    assert found.target.tolist() == [0, 1] and not found.sure.any()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from insitu.probe import cache
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import AttachSpec, Context
 from insitu.probe.providers.support.binary import place_of
@@ -14,10 +15,11 @@ from insitu.probe.providers.support.known_places import KnownPlaces
 
 _FIND = """
 import sys
+from insitu.probe import cache
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import AttachSpec, Context
 from insitu.probe.providers.support.known_places import KnownPlaces
-context = Context(known_places=KnownPlaces())
+context = Context(known_places=KnownPlaces(cache))
 (point,) = PROVIDERS["uprobe"].expand(AttachSpec("uprobe", (sys.argv[1], "wanted")), context)
 print(point.detail.offset, "numpy" in sys.modules)
 """
@@ -40,7 +42,7 @@ def _compiled(program: Path, before: str) -> int:
 
 def _offset(program: Path, name: str = "wanted") -> int:
     """Where a start that keeps what it finds finds it."""
-    context = Context(known_places=KnownPlaces())
+    context = Context(known_places=KnownPlaces(cache))
     (point,) = PROVIDERS["uprobe"].expand(AttachSpec("uprobe", (str(program), name)), context)
     assert context.known_places is not None
     context.known_places.keep()
@@ -73,14 +75,14 @@ def test_a_binary_that_was_changed_is_read_again(tmp_path: Path) -> None:
 def test_only_exact_names_are_kept(tmp_path: Path) -> None:
     address = _compiled(tmp_path / "program", "")
     assert _offset(tmp_path / "program", "want*") == address
-    places = KnownPlaces()
+    places = KnownPlaces(cache)
     assert places.offset(str(tmp_path / "program"), "want*") is None
     assert places.offset(str(tmp_path / "program"), "wanted") is None
     places.close()
 
 
 def test_what_is_no_binary_is_not_known(tmp_path: Path) -> None:
-    places = KnownPlaces()
+    places = KnownPlaces(cache)
     os.mkfifo(tmp_path / "pipe")
     assert places.offset(str(tmp_path / "pipe"), "wanted") is None  # opening it would wait for a writer
     assert places.offset(str(tmp_path / "none"), "wanted") is None

@@ -137,7 +137,7 @@ def test_words_after_a_script_are_its_parameters_or_its_options() -> None:
     options = Options.given(["one", "--name=value=x", "--flag", "--", "-5"])
     assert (options.parameters, options.named) == (["one", "--", "-5"], {"name": "value=x", "flag": ""})
     options.check_named({"name", "flag"})
-    with pytest.raises(InsituError, match="no option --flag; did you mean 'flags'"):
+    with pytest.raises(InsituError, match="no option --flag; did you mean '--flags'"):
         options.check_named({"name", "flags"})
 
 

@@ -56,7 +56,7 @@ def test_keys_of_different_length_meet_in_the_longest() -> None:
         ("$a = $b;", "unknown variable $b"),
         ('pritnf("x");', "unknown function pritnf(); did you mean 'printf'?"),
         ("$a = comn;", "unknown name 'comn'; did you mean 'comm'?"),
-        ('printf("%d %s\\n", 1);', "the format has 2 conversions, but 1 values are given"),
+        ('printf("%d %s\\n", 1);', "the format has 2 conversions, but 1 value is given"),
         ('printf("%d", comm);', "%d wants a number, not string[16]"),
         ('printf("%s", 5);', "%s wants a string, not int64"),
         ('printf("%q", 5);', "unknown conversion %q"),

@@ -112,7 +112,7 @@ def test_text_is_cast_to_an_array_of_its_bytes() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('debugf("%d")', "the format has 1 conversions, but 0 values are given"),
+        ('debugf("%d")', "the format has 1 conversion, but 0 values are given"),
         ('debugf("%d %d %d %d", 1, 2, 3, 4)', "at most 3 values"),
         ('debugf("%5d", 1)', "the kernel does not print this conversion"),
         ('debugf("%s", 1)', "%s wants a string, not int64"),

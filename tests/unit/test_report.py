@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -280,3 +282,33 @@ def test_more_than_twenty_threads_of_a_name_are_one_row_of_their_sum(profile_of,
     summed = [line.split() for line in threads if "worker" in line and "threads" in line]
     assert [(row[0], row[-3:]) for row in summed] == [("93.33", ["21", "threads", "worker"])] * (count == 21)
     assert len(build_report(profile_of(rows)).threads) == count + 1
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_advice_is_wrapped_and_whole_on_a_terminal(profile_of, width):
+    advice = (
+        "half of the call stacks are broken, as without frame pointers: record with perf record --call-graph dwarf"
+    )
+    lost = {"the kernel's ring buffer": 5, "reader": 1}
+    profile = replace(profile_of([("p", 1, ["main"], 1)]), notes=(advice, "x" * 100), losses=lost)
+    out = io.StringIO()
+    screen = Screen(out, width)
+    screen.write(report_lines(build_report(profile), screen, tree=False))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).split("hottest functions")[0].splitlines()
+    assert max(map(len, lines)) <= width
+    words = "".join("".join(lines).split())  # a word that is longer than a line is on two
+    whole = "".join(f"note{advice}note{'x' * 100}".split())
+    assert whole in words and words.endswith("percentagesareofwhatwaskept")
+    plain = io.StringIO()
+    Screen(plain).write(report_lines(build_report(profile), Screen(plain), tree=False))
+    assert f"# note     {advice}\n" in plain.getvalue()
+
+
+def test_lines_have_the_function_last_so_that_a_long_one_pushes_nothing_away(profile_of):
+    frames = [Frame("f" * 500, "/bin/p", "/src/a.c", 7), Frame("g", "/bin/p", "/src/b.c", 9)]
+    out = io.StringIO()
+    report = build_report(profile_of([("p", 1, [each], 1) for each in frames]), lines=True)
+    Screen(out).write(report_lines(report, Screen(out), tree=False))
+    rows = [line.split() for line in out.getvalue().partition("# hottest lines")[2].splitlines()[1:4]]
+    assert rows[0] == ["#", "self%", "self", "file:line", "function"]
+    assert [row[2:] for row in rows[1:]] == [["/src/a.c:7", "f" * 500], ["/src/b.c:9", "g"]]

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -617,3 +618,32 @@ def test_any_column_missing_null_or_of_another_type_ends_in_one_line_or_in_a_def
 def test_the_page_on_the_format_has_the_tables_as_they_are_registered():
     done = subprocess.run([sys.executable, "tools/session_format.py", "--check"], cwd=Path(__file__).parents[2])
     assert done.returncode == 0, "run python tools/session_format.py"
+
+
+def test_every_documented_table_is_there_in_sql_with_its_columns_without_what_records_it(tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs/session-format.md").read_text(encoding="utf-8")
+    documented = {
+        title: re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+        for title, text in re.findall(r"^### (\S+)\n(.*?)(?=^### |^<!-- end)", page, re.MULTILINE | re.DOTALL)
+    }
+    assert {"process", "sample", "wall", "function_call", "event_format", "delay", "latency"} < documented.keys()
+    program = """
+import json, pathlib, sys
+from insitu.kernel import procfs
+from insitu.session.directory import create
+from insitu.session.manifest import Manifest
+from insitu.session.query import Database
+from insitu.session.writer import SessionWriter
+path = pathlib.Path(sys.argv[1])
+create(path, Manifest.here(procfs), procfs)
+with SessionWriter.on_disk(path) as writer:
+    writer.finish(end_ns=1)
+database = Database(path)
+print(json.dumps({name: database.sql(f"from {name}").columns for name in sys.argv[2:]}))
+print(json.dumps(len(database.sql("from wall"))))
+"""
+    command = [sys.executable, "-c", program, tmp_path / "empty.insitu", *documented]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    columns, rows = map(json.loads, done.stdout.splitlines())
+    assert columns == documented
+    assert rows == 0

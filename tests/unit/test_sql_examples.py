@@ -1,10 +1,9 @@
 """Every SQL statement that help texts and documentation show runs, on a session with all kinds of tables."""
 
+import io
 import json
 import re
-import runpy
 import shutil
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,6 @@ from insitu.session.writer import SessionWriter
 from .sessions import mixed_session, switches_session, waits_session
 
 ROOT = Path(__file__).parents[2]
-for _each in runpy.run_path(str(ROOT / "tools/session_format.py"))["MODULES"]:
-    import_module(_each)  # so that every table is known, of which a session has views
 PARAMETERS = {"function": "main", "name": "main"}
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -206,3 +203,78 @@ def test_a_thread_is_on_the_cpu_between_its_waits(tmp_path: Path) -> None:
         writer.finish()
     found = Database(tmp_path / "x.insitu").sql("select ts_ns, dur_ns, state from off_cpu_state order by ts_ns")
     assert found.rows() == [(100, 20, "off-cpu"), (120, 10, "on-cpu"), (130, 70, "off-cpu"), (200, None, "off-cpu")]
+
+
+def test_sessions_have_the_names_of_the_files_that_were_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("old").mkdir()
+    for name in ("run.cpp.folded", "mk.folded", "old/mk.folded"):
+        Path(name).write_text("prog;main 3\n")
+    query = "select session, count(*) n from thread group by session order by session"
+    for runs, names in (
+        (["run.cpp.folded", "mk.folded"], ["mk.folded", "run.cpp.folded"]),
+        (["mk.folded", "old/mk.folded"], ["mk.folded", "old/mk.folded"]),
+    ):
+        assert main(["sql", *runs, query, "--json"]) == 0
+        assert [row["session"] for row in json.loads(capsys.readouterr().out)] == names
+    assert main(["export", "mk.folded", "--format", "trace.dat", "-o", "out.dat"]) == 1
+    assert capsys.readouterr().err.startswith("insitu: mk.folded: ")
+
+
+@pytest.mark.parametrize(
+    ("query", "line", "word"),
+    [
+        ("select * frm sample", "LINE 1: select * frm sample", "sample"),
+        ("select ts_ns,\n  utid\tfrm sample", "LINE 2:   utid frm sample", "sample"),
+    ],
+)
+def test_an_error_in_sql_has_the_caret_below_the_word(
+    path: Path, capsys: pytest.CaptureFixture[str], query: str, line: str, word: str
+) -> None:
+    assert main(["sql", str(path), query]) == 1
+    first, shown, caret = capsys.readouterr().err.splitlines()
+    assert first == f'insitu: Parser Error: syntax error at or near "{word}"'
+    assert shown == line and caret.rstrip("^").strip() == "" and shown[len(caret) - 1 :].startswith(word)
+
+
+def test_an_error_in_sql_is_one_line_where_its_message_names_the_word(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sql", str(path), "select nothing from sample"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and '"nothing"' in said and "LINE" not in said
+
+
+def test_commands_as_other_prompts_have_them(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def printed(*words: str, text: str = "") -> str:
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        assert main(["sql", str(path), *words]) == 0
+        return capsys.readouterr().out
+
+    assert printed(".schema") == printed(".tables") and "thread_wall" in printed(".tables")
+    assert printed(".schema frame") == printed(".tables frame")
+    assert ".tables NAME" in printed(".help")
+    select = "select 1 as one;\n"
+    assert printed("-", text=select) == printed(text=select) == "one\n1\n"
+    mixed = printed("-", text=f"{select}.tables frame\nselect 2 as two")
+    assert mixed == f"one\n1\n\n{printed('.tables frame')}\ntwo\n2\n"
+    assert main(["sql", str(path), ".mode"]) == 2
+    assert capsys.readouterr().err == "insitu: no command .mode (.help lists them)\n"
+
+
+def test_weights_are_shown_in_the_unit_of_their_row_and_paths_on_one_line(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insitu.views.terminal.is_plain", lambda out: False)
+    monkeypatch.setenv("COLUMNS", "100")
+    query = """select 'f' as function, '/usr/lib/x86_64-linux-gnu/' || repeat('deep/', 20) || 'libx.so' as module,
+        unnest([355355355, 2048, 7]) as self_weight, unnest(['ns', 'bytes', 'faults']) as unit"""
+    assert main(["sql", str(path), query, "--format", "table"]) == 0
+    rows = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert [row.split()[-3:] for row in rows[1:3]] == [["355.355", "ms", "ns"], ["2.0", "KiB", "bytes"]]
+    assert rows[3].split()[-2:] == ["7", "faults"] and rows[4] == "# 3 rows"
+    assert all("libx.so" in row for row in rows[1:4])

@@ -214,7 +214,7 @@ def test_a_saved_session_has_processes_samples_and_counters(tmp_path):
     path = tmp_path / "top.insitu"
     ticks = [tick(number, rows(), on_cpu=ON_CPU) for number in (1, 2)]
     said = save(path, ticks, lambda row: row.pid == 1, NamedFunctions(NAMES))
-    assert said.endswith("4 s, 1 processes, 16 samples")
+    assert said.endswith("4 s, 1 process, 16 samples")
     with insitu.open(path) as session:
         found = session.sql(
             "select pid, sum(cpu_ns)::bigint as ns, max(rss_bytes) as rss"

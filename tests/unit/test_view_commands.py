@@ -41,8 +41,23 @@ def test_the_first_and_the_last_millisecond_of_a_recording_are_ranges(tmp_path):
     for part in ("0-0.001", "2.250-2.251", "0-2.251"):
         done = _insitu("flame", run, "-o", tmp_path / "x.html", "--range", part)
         assert (done.returncode, done.stderr) == (0, ""), part
-    done = _insitu("report", run, "--range", "0-1")
-    assert done.returncode == 2 and "insitu flame shows a range of time" in done.stderr
+
+
+def test_reports_graphs_and_exports_take_a_range(tmp_path):
+    run = waits_session(tmp_path / "waits.insitu")  # ten waits of 10 ms, 250 ms apart, of 4 s in all
+    report = json.loads(_insitu("report", run, "--json", "--range", "0.5-1.5").stdout)
+    assert (report["samples"], report["total"], report["duration_ns"]) == (4, 40_000_000, 1_000_000_000)
+    late = json.loads(_insitu("report", run, "--json", "--range", "2-9").stdout)
+    assert (late["samples"], late["duration_ns"]) == (2, 1_000_000_000)
+    folded = _insitu("export", run, "--format", "folded", "--range", "0.5-1.5").stdout
+    assert folded == _insitu("report", run, "--folded", "--range", "0.5-1.5").stdout
+    assert sum(int(line.rpartition(" ")[2]) for line in folded.splitlines()) == 40_000_000
+    assert "4 events" in _insitu("callgraph", run, "--range", "0.5-1.5").stdout
+    for words in (["report"], ["callgraph"], ["export", "--format", "folded"]):
+        done = _insitu(*words, run, "--range", "2.9-3")
+        assert (done.returncode, done.stderr) == (1, "insitu: no events in seconds 2.9-3 (all are in 0-2.251)\n")
+    done = _insitu("export", run, "--format", "perfetto", "-o", tmp_path / "x.pftrace", "--range", "0-1")
+    assert done.returncode == 2 and "nothing can be selected" in done.stderr
 
 
 def test_report_folded_gives_the_file_back(folded):

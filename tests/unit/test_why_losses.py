@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import insitu
-from insitu.convert.wall import WALL
 from insitu.kernel import procfs
 from insitu.session.directory import create
 from insitu.session.manifest import Manifest
+from insitu.session.special_tables import WALL
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import Frame
 from insitu.views.terminal import Screen

@@ -27,6 +27,7 @@ from insitu.kernel import bpf, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, Command, MapCreate, MapType, ProgramType
 from insitu.kernel.perf_event import Attr, Type, open_event
 from insitu.kernel.tracefs import Tracefs
+from insitu.plurals import counted
 from insitu.symbols import kernel_btf
 from insitu.symbols.btf import Kind
 
@@ -143,7 +144,7 @@ def kernel_types() -> Result[KernelTypes]:
         return no("no /sys/kernel/btf/vmlinux: kernel types are unknown", remedy, error.errno or 0)
     modules = len(kernel_btf.modules())
     return yes(
-        f"of the kernel ({size / 1e6:.1f} MB) and {modules} module{'' if modules == 1 else 's'}",
+        f"of the kernel ({size / 1e6:.1f} MB) and {counted(modules, 'module')}",
         KernelTypes(size, modules),
     )
 

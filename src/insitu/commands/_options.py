@@ -48,6 +48,7 @@ __all__ = [
     "positive",
     "process_options",
     "quiet_option",
+    "range_option",
     "recording_target_options",
     "require_stacks",
     "run_argument",
@@ -252,6 +253,11 @@ def selection_options(parser: argparse.ArgumentParser, *, thread: bool = True) -
         group.add_argument("--thread", type=count, metavar="TID", help="only this thread")
 
 
+def range_option(parser: argparse.ArgumentParser) -> None:
+    """``--range``, which selection() takes: ``args.range``."""
+    parser.add_argument("--range", metavar="FROM-TO", help="only these seconds since the first sample, such as 2.5-4")
+
+
 def unit_option(parser: argparse.ArgumentParser, what: str = "what is added up") -> None:
     """``--unit``: what a sample counts for, ``args.unit``."""
     parser.add_argument(
@@ -302,14 +308,18 @@ def unit_value(stacks: "WeightedStacks", unit: str | None) -> "Value":
 
 
 def selection(args: argparse.Namespace) -> "Selection":
-    """What the options of ``selection_options`` ask for."""
+    """What the options of ``selection_options`` and ``range_option`` ask for."""
     from insitu.session.weighted_stacks import Selection
+    from insitu.views.time_range import time_range
 
+    start, end = time_range(args.range) if getattr(args, "range", None) else (None, None)
     return Selection(
         table=args.table or "",
         event=args.event or "",
         tid=getattr(args, "thread", None),
         comm=args.comm,
+        start_s=start,
+        end_s=end,
     )
 
 

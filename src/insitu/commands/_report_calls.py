@@ -31,7 +31,7 @@ def report_calls(session: "Session", args: argparse.Namespace) -> int:
     from insitu.views.terminal import Screen
 
     if not has_calls(session.database):
-        raise no_calls(session.path)
+        raise no_calls(session.name)
     table = load_calls(session.database)
     _known(table, args.callees or args.slowest)
     if args.callees:

@@ -31,6 +31,7 @@ from insitu.commands._options import (
     size,
 )
 from insitu.errors import InsituError
+from insitu.plurals import plural
 from insitu.views import quantity
 
 if TYPE_CHECKING:
@@ -294,4 +295,4 @@ def _save(args: argparse.Namespace, looks: "list[Look]") -> None:
     rows = save(Path(args.output), looks)
     if not args.quiet:
         displaced.report()
-        messages.note(f"{rows:,} rows of cached_file in {args.output}")
+        messages.note(f"{rows:,} {plural(rows, 'row')} of cached_file in {args.output}")

@@ -16,6 +16,7 @@ from insitu.commands._options import (
     limit_option,
     output_option,
     percent,
+    range_option,
     require_stacks,
     run_argument,
     selection,
@@ -40,6 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     addresses_option(parser)
     unit_option(parser)
     selection_options(parser)
+    range_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,18 +53,22 @@ def run(args: argparse.Namespace) -> int:
     from insitu.views.callgraph import call_graph, to_dot, to_svg
     from insitu.views.losses import loss_text
     from insitu.views.output import write_file, write_stdout
+    from insitu.views.quantity import amount
+    from insitu.views.time_range import check_range
 
     output = Path(args.output) if args.output not in (None, "-") else None
     if output is not None and output.suffix not in (".svg", ".dot", ".gv"):
         raise InsituError(f"{output}: neither .svg nor .dot", remedy="-o FILE.svg or -o FILE.dot", status=2)
     path = chosen_run(args.run_path)
     stacks = load_stacks(path, selection(args))
+    if args.range:
+        check_range(stacks, args.range)
     require_stacks(path, stacks)
     tree = call_tree(stacks, value=unit_value(stacks, args.unit), addresses=args.addresses)
     if not tree.total[0]:
         raise InsituError(f"{path}: no {stacks.counted} in it")
     graph = call_graph(tree, node_percent=args.node_thres, edge_percent=args.edge_thres, limit=args.limit)
-    title = f"{Path(path).name}: {stacks.total_count:,} {stacks.counted} of {stacks.event}"
+    title = f"{Path(path).name}: {amount(stacks.total_count, stacks.counted)} of {stacks.event}"
     lost = loss_text(stacks.losses)
     dot = to_dot(graph, title=title, lost=lost)
     data = to_svg(dot) if output is not None and output.suffix == ".svg" else dot.encode(errors="backslashreplace")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from insitu import messages
 from insitu.commands._options import command_words, json_option, limit_option, pids_asked_for, size
 from insitu.errors import InsituError
+from insitu.plurals import counted
 
 if TYPE_CHECKING:
     from insitu.record.ftrace.functions import FunctionTracing, GraphTracing
@@ -87,7 +88,7 @@ def _traced(
     if args.count:
         _print_count(args, sink)
     if outcome.lost and not args.quiet:
-        messages.warning(f"{outcome.lost} records lost: calls are missing; -b takes a larger buffer")
+        messages.warning(f"{counted(outcome.lost, 'record')} lost: calls are missing; -b takes a larger buffer")
     return outcome.exit_status or int(bool(outcome.failure))
 
 
@@ -102,7 +103,7 @@ def _recorded(args: argparse.Namespace, request: "Request", source: "TracePagesS
     )
     if manifest and not args.quiet:
         rows = manifest.tables.get(table, {"rows": 0})["rows"]
-        messages.note(f"{rows} calls, {manifest.lost} records lost, in {args.output}")
+        messages.note(f"{counted(rows, 'call')}, {counted(manifest.lost, 'record')} lost, in {args.output}")
     return status_of(outcome, manifest)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from insitu import messages
 from insitu.commands._options import command_words, pids_asked_for
 from insitu.errors import InsituError
+from insitu.plurals import counted
 
 if TYPE_CHECKING:
     from insitu.record.run import Request
@@ -72,7 +73,7 @@ def run_user(args: argparse.Namespace) -> int:
         arguments=arguments,
     )
     if len(traced.functions) > _MANY and not args.quiet:
-        messages.note(f"attaching to {len(traced.functions)} functions; -f and -n choose fewer")
+        messages.note(f"attaching to {counted(len(traced.functions), 'function')}; -f and -n choose fewer")
     if args.output is not None:
         return _recorded(args, request, path, traced)
     return _shown(args, request, path, traced)
@@ -111,7 +112,8 @@ def _recorded(args: argparse.Namespace, request: "Request", path: str, traced: "
         request, [ProcessesSource(), source], Path(args.output), quiet=args.quiet, default_table="span"
     )
     if manifest and not args.quiet:
-        messages.note(f"{manifest.tables['span']['rows']} calls, {manifest.lost} lost, in {args.output}")
+        calls = manifest.tables["span"]["rows"]
+        messages.note(f"{counted(calls, 'call')}, {manifest.lost} lost, in {args.output}")
     return status_of(outcome, manifest)
 
 

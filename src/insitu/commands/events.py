@@ -40,6 +40,7 @@ from insitu.commands.events_histogram import histogram_options, run_histogram
 from insitu.commands.events_latency import latency_options, run_latency
 from insitu.commands.events_listing import listing_options, run_lines, run_list
 from insitu.errors import InsituError
+from insitu.plurals import counted
 from insitu.terminal_text import printable_lines
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
             )
             if manifest is not None and not args.quiet:
                 rows = sum(table["rows"] for name, table in manifest.tables.items() if name.startswith("event."))
-                messages.note(f"{rows} events, {manifest.lost} lost, in {args.output}")
+                messages.note(f"{counted(rows, 'event')}, {manifest.lost} lost, in {args.output}")
             status = status_of(outcome, manifest)
         else:
             lines = _lines(source, user_stack=args.user_stack)
@@ -154,7 +155,7 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
             if not args.quiet and not lines.lines:
                 messages.note("no such event")
             if not args.quiet and outcome.lost:
-                messages.note(f"{outcome.lost} events lost; -b takes a larger buffer")
+                messages.note(f"{counted(outcome.lost, 'event')} lost; -b takes a larger buffer")
             status = outcome.exit_status or int(bool(outcome.failure))
         for title, text in tracing.results.items():
             sys.stdout.write(f"# {title}\n{printable_lines(text)}")
@@ -181,7 +182,7 @@ def _print(args: argparse.Namespace) -> int:
         while some := list(islice(lines, _LINES_AT_ONCE)):
             sys.stdout.write("\n".join([*some, ""]))
         if session.manifest.lost and not args.quiet:
-            messages.note(f"{session.manifest.lost} events lost in the recording")
+            messages.note(f"{counted(session.manifest.lost, 'event')} lost in the recording")
     return 0
 
 

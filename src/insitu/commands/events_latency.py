@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from insitu import messages
+from insitu.plurals import counted
 
 if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
@@ -50,7 +51,7 @@ def run_latency(args: argparse.Namespace, request: "Request", tracefs: "Tracefs"
             request, [source, ProcessesSource(mappings=False)], path, quiet=args.quiet, default_table=table
         )
         if outcome.lost and not args.quiet:
-            messages.note(f"{outcome.lost} events lost; -b takes a larger buffer")
+            messages.note(f"{counted(outcome.lost, 'event')} lost; -b takes a larger buffer")
         if manifest is not None:
             with Session(path) as session:
                 found = view.document(session, table, limit=args.limit)

@@ -17,12 +17,15 @@ from insitu.commands._options import (
     chosen_run,
     format_option,
     output_option,
+    range_option,
+    require_stacks,
     run_argument,
     selection,
     selection_options,
     unit_option,
     unit_value,
 )
+from insitu.plurals import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     format_option(parser, [exporter.name for exporter in exporters], "output format (default: by the suffix of -o)")
     unit_option(parser, "folded, dot: what is added up")
     selection_options(parser)
+    range_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.convert.open import load_stacks
     from insitu.errors import InsituError
     from insitu.views.losses import loss_text
+    from insitu.views.time_range import check_range
 
     output = None if args.output == "-" else args.output
     exporter = exporter_of(_exporters(), name=args.format, output=output)
@@ -81,8 +86,11 @@ def run(args: argparse.Namespace) -> int:
         _write_session(exporter, path, args, output)
         return 0
     stacks = load_stacks(path, selection(args), times=exporter.times)
+    if args.range:
+        check_range(stacks, args.range)
     if not stacks.total_count:
         raise InsituError(f"{path}: no {stacks.counted} to export")
+    require_stacks(path, stacks)
     lost = loss_text(stacks.losses)
     if lost:
         messages.warning(f"{path}: {lost}")
@@ -102,7 +110,8 @@ def _write_session(exporter: "Exporter", path: "Path", args: argparse.Namespace,
         )
     with open_session(path) as session:
         if session.manifest.lost:
-            messages.warning(f"{path}: {session.manifest.lost} records were lost")
+            lost = session.manifest.lost
+            messages.warning(f"{path}: {counted(lost, 'record was', 'records were')} lost")
         _write(exporter.write_session(session, ExportOptions(path.name)), output)
 
 

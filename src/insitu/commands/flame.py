@@ -19,6 +19,7 @@ from insitu.commands._options import (
     output_option,
     perf_data_options,
     pixels,
+    range_option,
     require_stacks,
     run_argument,
     selection,
@@ -42,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     perf_data_options(parser)
     selection_options(parser)
     addresses_option(parser)
-    parser.add_argument("--range", metavar="FROM-TO", help="only these seconds since the first sample")
+    range_option(parser)
     parser.add_argument(
         "--min-width", type=pixels, default=0.5, metavar="PX", help="merge narrower frames (default %(default)s)"
     )
@@ -52,16 +53,13 @@ def run(args: argparse.Namespace) -> int:
     from insitu.convert.open import load_stacks
     from insitu.views.flamegraph import flame_html
     from insitu.views.page import page_title, write_page
-    from insitu.views.time_range import check_range, time_range
+    from insitu.views.time_range import check_range
 
     path, want = chosen_run(args.run_path), selection(args)
-    if args.range:
-        start, end = time_range(args.range)
-        want = want._replace(start_s=start, end_s=end)
     stacks = load_stacks(path, want, options=import_options(args))
-    require_stacks(path, stacks)
     if args.range:
         check_range(stacks, args.range)
+    require_stacks(path, stacks)
     page = flame_html(
         stacks,
         title=args.title or page_title(path, stacks),

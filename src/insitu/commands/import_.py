@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from insitu import messages
 from insitu.commands._options import import_options, output_option, perf_data_options
 from insitu.commands._output import Displaced
+from insitu.plurals import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,10 +104,11 @@ def _content(manifest: "Manifest") -> str:
     """What a session holds, such as "12 samples"."""
     rows = {name: table["rows"] for name, table in manifest.tables.items()}
     if "sample" in rows:
-        what = "stacks" if any(source.get("value") == "weight" for source in manifest.sources) else "samples"
-        return f"{rows['sample']} {what}"
-    events = f"{sum(count for name, count in rows.items() if name.startswith('event.'))} events"
-    return f"{rows['span']} spans, {events}" if rows.get("span") else events
+        what = "stack" if any(source.get("value") == "weight" for source in manifest.sources) else "sample"
+        return counted(rows["sample"], what)
+    count = sum(count for name, count in rows.items() if name.startswith("event."))
+    events = counted(count, "event")
+    return f"{counted(rows['span'], 'span')}, {events}" if rows.get("span") else events
 
 
 def _import_stdin(output: "Path", options: "ImportOptions") -> None:

@@ -27,6 +27,7 @@ from insitu.commands._options import (
     recording_target_options,
 )
 from insitu.commands._output import recorded, status_of
+from insitu.plurals import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,9 +175,8 @@ def _summary(request: "Request", path: "Path", manifest: "Manifest", outcome: "O
 
     samples = manifest.tables["sample"]["rows"]
     off_cpu = manifest.tables.get("span")  # --off-cpu
-    waits = f" and {off_cpu['rows']} wait{'' if off_cpu['rows'] == 1 else 's'}" if off_cpu else ""
-    counted = "1 sample" if samples == 1 else f"{samples} samples"
-    line = f"{counted}{waits} ({size(outcome.bytes_written)}), {manifest.lost} lost, in {path}"
+    waits = f" and {counted(off_cpu['rows'], 'wait')}" if off_cpu else ""
+    line = f"{counted(samples, 'sample')}{waits} ({size(outcome.bytes_written)}), {manifest.lost} lost, in {path}"
     too_small = next((note for note in manifest.notes if note.startswith(RING_TOO_SMALL)), "")
     if too_small:
         line += f": {too_small}"

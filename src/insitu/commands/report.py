@@ -23,6 +23,7 @@ from insitu.commands._options import (
     limit_option,
     percent,
     perf_data_options,
+    range_option,
     run_argument,
     selection,
     selection_options,
@@ -48,8 +49,7 @@ PROPERTIES = Properties(
         "--tid": "use --thread",
         "--comms": "use --comm",
         "--percent-limit": "use --min-percent",
-        "--range": "insitu flame shows a range of time; a report is of the whole recording",
-        "--time": "insitu flame shows a range of time; a report is of the whole recording",
+        "--time": "use --range FROM-TO, in seconds since the first sample",
     }
 )
 
@@ -71,6 +71,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-tree", action="store_true", help="omit the tree")
     parser.add_argument("--lines", action="store_true", help="add the hottest source lines")
     selection_options(parser)
+    range_option(parser)
     calls = parser.add_argument_group("recorded calls (insitu calls -o)")
     of_calls = calls.add_mutually_exclusive_group()
     of_calls.add_argument(
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
     from insitu.commands._report_calls import no_calls, report_calls
     from insitu.convert.open import is_like_a_session, load_stacks, open_session
+    from insitu.errors import InsituError
 
     if args.slowest and args.run_path is None and Path(args.slowest).exists():
         args.run_path, args.slowest = args.slowest, ""
@@ -106,9 +108,11 @@ def run(args: argparse.Namespace) -> int:
         if args.slowest is not None or args.callees:
             return report_calls(session, args)
         if not want.table and not _has_stacks(session):
+            if args.range:
+                raise InsituError(f"{path}: no table with stacks, of which --range takes a part")
             return _tables(args, session)
         status = _report(args, session.stacks(want), _function_calls(args, session, want))
-        if not (want.table or args.folded or args.json):
+        if not (want.table or args.range or args.folded or args.json):
             _sections_and_maps(args, session)
         return status
 
@@ -128,6 +132,10 @@ def _function_calls(args: argparse.Namespace, session: "Session", want: "Selecti
 def _report(args: argparse.Namespace, stacks: "WeightedStacks", calls: "list[FunctionCalls] | None" = None) -> int:
     import sys
 
+    from insitu.views.time_range import check_range, range_ns
+
+    if args.range:
+        check_range(stacks, args.range)
     value = unit_value(stacks, args.unit)
     if args.folded:
         from insitu.convert.formats.folded import write_folded
@@ -140,7 +148,13 @@ def _report(args: argparse.Namespace, stacks: "WeightedStacks", calls: "list[Fun
     from insitu.views.report import build_report, to_json
 
     report = build_report(
-        stacks, value=value, sort=args.sort, reverse=args.reverse, lines=args.lines, addresses=args.addresses
+        stacks,
+        value=value,
+        sort=args.sort,
+        reverse=args.reverse,
+        lines=args.lines,
+        addresses=args.addresses,
+        duration_ns=range_ns(stacks, args.range) if args.range else None,
     )
     shown = {"limit": args.limit, "min_percent": args.min_percent, "tree": not args.no_tree}
     if args.json:
@@ -166,7 +180,7 @@ def _tables(args: argparse.Namespace, session: "Session") -> int:
     from insitu.views.terminal import Screen
 
     if args.folded:
-        raise InsituError(f"{session.path}: no table with stacks, which --folded needs", remedy="leave --folded out")
+        raise InsituError(f"{session.name}: no table with stacks, which --folded needs", remedy="leave --folded out")
     if args.json:
         print(tables_json(session, limit=args.limit))
         return 0

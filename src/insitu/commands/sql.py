@@ -1,7 +1,8 @@
 """Query recordings in SQL (DuckDB's dialect). Without QUERY: a prompt, or a query from standard input.
 
 RUN is a session, a perf.data file or folded stacks. With several, each table has a column "session" first.
-".tables" as QUERY (or at the prompt) lists the tables and views, ".tables NAME" the columns of one;
+".tables" as QUERY (or at the prompt) lists the tables and views, ".tables NAME" the columns of one (.schema does the
+same; .help lists what there is); "-" is a query from standard input.
 docs/session-format.md and docs/sql.md explain them. Of several statements (SELECT ...; SELECT ...) the rows of each
 are printed: as JSON an array a line, else with an empty line between.
 
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["arguments", "run"]
 
 _PROMPT = "insitu> "
+_COMMAND = r"\s*\.[a-z]+(?:[\s;]|$)"
+_HELP = """\
+.tables         the tables and views, with their rows and what a row is
+.tables NAME    the columns of one, with their units and what they say
+.schema [NAME]  the same
+.help           this list
+.quit           leave the prompt (also Ctrl-D)
+All else is SQL in DuckDB's dialect: from sample limit 5"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,13 +82,17 @@ def run(args: argparse.Namespace) -> int:
             return 0
         if sys.stdin.isatty():
             return _prompt(database, form, parameters)
-        _print_rows(database, sys.stdin.read(), form, parameters)
+        for number, piece in enumerate(_pieces(sys.stdin.read())):
+            if number and form != "json":
+                print()
+            _print_rows(database, piece, form, parameters)
         return 0
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
     """Runs and the query: the last word is one if no file has its name and it does not look like a file's."""
     import os
+    import re
 
     from insitu.errors import InsituError
 
@@ -88,11 +101,28 @@ def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
     *runs, last = words
     if not last.strip(" ;"):
         raise InsituError("the query is empty", remedy="see insitu sql --help", status=2)
+    if last == "-":
+        return runs, None
     named = any(character in last for character in "./")  # as files are; .tables is a command
-    looks_like_query = last.startswith(".tables") or " " in last.strip() or (bool(runs) and not named)
+    is_command = re.match(_COMMAND, last) is not None
+    looks_like_query = is_command or " " in last.strip() or (bool(runs) and not named)
     if looks_like_query and not os.path.exists(last):  # noqa: PTH110 - --help imports this
         return runs, last
     return [*runs, last], None
+
+
+def _pieces(text: str) -> list[str]:
+    """The commands in a text, a line each, and the statements before, between and after them."""
+    import re
+
+    pieces, statements = [], ""
+    for line in text.splitlines(keepends=True):
+        if re.match(_COMMAND, line) and statements.rstrip()[-1:] in ("", ";"):
+            pieces += [statements, line]
+            statements = ""
+        else:
+            statements += line
+    return [piece for piece in (*pieces, statements) if piece.strip()] or [text]
 
 
 def _parameters(given: Sequence[str]) -> dict[str, str]:
@@ -112,7 +142,13 @@ def _opened(sessions: "Sequence[Session]", allow_files: bool) -> "AbstractContex
 
     from insitu.session.query import Database
 
-    return closing(Database(*(session.path for session in sessions), allow_files=allow_files))
+    return closing(
+        Database(
+            *(session.path for session in sessions),
+            called=[session.name for session in sessions],
+            allow_files=allow_files,
+        )
+    )
 
 
 def _print_rows(database: "Database", query: str, form: str, parameters: Mapping[str, str]) -> None:
@@ -124,10 +160,15 @@ def _print_rows(database: "Database", query: str, form: str, parameters: Mapping
     for text in (query, *parameters.values()):
         if valid_text(text) != text:
             raise InsituError(f"{text!r}: not UTF-8", status=2)
-    words = query.strip().rstrip(";").split()
-    if words[:1] == [".tables"]:
-        print_rows(listed_tables(database, words[1] if len(words) > 1 else ""), form)
+    command, *tables = query.strip().rstrip(";").split() or [""]
+    if command in (".tables", ".schema"):
+        print_rows(listed_tables(database, tables[0] if tables else ""), form)
         return
+    if command == ".help":
+        print(_HELP)
+        return
+    if command.startswith("."):
+        raise InsituError(f"no command {command}", remedy=".help lists them", status=2)
     statements = database.statements(query)
     if not statements:
         raise InsituError("the query is empty", remedy="see insitu sql --help", status=2)
@@ -151,7 +192,7 @@ def _prompt(database: "Database", form: str, parameters: Mapping[str, str]) -> i
     words = [word for word in database.words() if word.isprintable()]  # readline writes them itself
     readline.set_completer(lambda text, state: ([w for w in words if w.startswith(text)] + [None])[state])
     readline.parse_and_bind("tab: complete")
-    print("Statements end with ;   .tables lists tables   Ctrl-D leaves")
+    print("Statements end with ;   .tables lists tables   .help   Ctrl-D leaves")
     statement = ""
     while True:
         try:
@@ -165,7 +206,7 @@ def _prompt(database: "Database", form: str, parameters: Mapping[str, str]) -> i
             continue
         if not statement and line.strip() in (".quit", ".exit", "quit", "exit"):
             return 0
-        if not statement and line.strip().startswith(".tables"):
+        if not statement and line.strip().startswith("."):
             line = f"{line.strip().rstrip(';')};"
         statement = f"{statement}\n{line}".strip()
         if not statement.endswith(";"):
@@ -174,7 +215,7 @@ def _prompt(database: "Database", form: str, parameters: Mapping[str, str]) -> i
             try:
                 _print_rows(database, statement, form, parameters)
             except InsituError as error:
-                print(f"error: {error}")
+                print(f"error: {error.rendered}")
             except KeyboardInterrupt:
                 print("interrupted")
         statement = ""

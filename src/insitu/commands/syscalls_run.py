@@ -17,6 +17,7 @@ from insitu.commands.syscalls_engine import backend, engine, records
 from insitu.commands.syscalls_settings import Settings, separate, settings
 from insitu.errors import InsituError
 from insitu.kernel import procfs
+from insitu.plurals import counted
 from insitu.quick_imports import QuickImports
 from insitu.record.run import Request, record, run
 from insitu.syscalls.call import Event
@@ -227,7 +228,7 @@ def _note_attached(found: Settings, request: Request) -> None:
         with contextlib.suppress(OSError):
             threads = len(procfs.threads(pid))
             name = terminal_text.printable(os.fsdecode(procfs.comm(pid)))
-            messages.note(f"attached to {pid} ({name}), {threads} thread{'' if threads == 1 else 's'}")
+            messages.note(f"attached to {pid} ({name}), {counted(threads, 'thread')}")
 
 
 def _deliver(consumers: Sequence[_Consumer], events: Sequence[Event]) -> None:

@@ -37,7 +37,7 @@ def open_session(path: str | Path, options: "ImportOptions | None" = None) -> "S
         if _is_whole(path) or _converted_in_place(path):
             return Session(path)
         return _converted_elsewhere(path)
-    return temporary_session(lambda target: import_file(path, target, options, lasting=False))
+    return temporary_session(lambda target: import_file(path, target, options, lasting=False), str(path))
 
 
 def is_like_a_session(path: Path) -> bool:
@@ -155,7 +155,7 @@ def _converted_elsewhere(path: Path) -> "Session":
     with locked(path, shared=True, wait=is_private(path)):
         manifest = Manifest.read(path)
         if manifest.state != COMPLETE:
-            return temporary_session(lambda target: _convert_copy(path, manifest, target))
+            return temporary_session(lambda target: _convert_copy(path, manifest, target), str(path))
     return Session(path)
 
 
@@ -177,8 +177,11 @@ def _convert_copy(path: Path, manifest: Manifest, target: Path) -> None:
         writer.finish()
 
 
-def temporary_session(make: Callable[[Path], object]) -> "Session":
-    """A session that ``make(path)`` makes in a temporary directory, which is deleted with the object."""
+def temporary_session(make: Callable[[Path], object], name: str = "") -> "Session":
+    """A session that ``make(path)`` makes in a temporary directory, which is deleted with the object.
+
+    ``name`` is what the user calls it: the file that it is made of.
+    """
     import weakref
 
     from insitu.session.reader import Session
@@ -193,7 +196,7 @@ def temporary_session(make: Callable[[Path], object]) -> "Session":
     try:
         path = Path(directory.path, "opened.insitu")
         make(path)
-        session = Session(path)
+        session = Session(path, name)
     except BaseException as error:
         directory.remove()
         if isinstance(error, OSError) and str(error.filename).startswith(directory.path):

@@ -34,14 +34,14 @@ from insitu.errors import InsituError, damaged_recording
 from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.coded_texts import CodedTexts
 from insitu.session.distinct import distinct, first_rows, groups, time_order
-from insitu.session.schema import Column, Table, register
+from insitu.session.schema import Table
+from insitu.session.special_tables import EVENT_FORMAT
 from insitu.session.writer import SessionWriter
 
 if TYPE_CHECKING:
     from insitu.session.reader import Session
 
 __all__ = [
-    "EVENT_FORMAT",
     "EventWriter",
     "convert_source",
     "described",
@@ -50,18 +50,6 @@ __all__ = [
     "recorded_formats",
 ]
 
-EVENT_FORMAT: Final = register(
-    Table(
-        "event_format",
-        "How the kernel describes a trace event whose records are in a table.",
-        (
-            Column("table", "name", "the table, without `event.`"),
-            Column("category", "name", "such as `sched`; a subsystem of tracefs"),
-            Column("name", "name", "the event's"),
-            Column("format", "text", "its format file (Documentation/trace/events.rst)"),
-        ),
-    )
-)
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]

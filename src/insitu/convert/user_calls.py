@@ -18,7 +18,7 @@ from insitu.convert.user_frames import ENDED, ENTRY, MOST_DEPTH, RETURN, UserRec
 from insitu.session.call_table import LIBRARY_CALL, USER_FUNCTION, CallTable, with_totals
 from insitu.session.coded_texts import CodedTexts
 from insitu.session.core_tables import SPAN
-from insitu.session.schema import Column, Table, register
+from insitu.session.special_tables import FUNCTION_CALL
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import Frame
 from insitu.symbols.prototypes import BLOCKS, TEXTS, Prototype, Recorded, call_text, result_text
@@ -26,22 +26,11 @@ from insitu.symbols.prototypes import BLOCKS, TEXTS, Prototype, Recorded, call_t
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["FUNCTION_CALL", "Joined", "UserCalls", "call_table", "convert_source", "prototypes_of"]
+__all__ = ["Joined", "UserCalls", "call_table", "convert_source", "prototypes_of"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-FUNCTION_CALL: Final = register(
-    Table(
-        "function_call",
-        "Arguments and result of a function's call, of which `span` has time, thread and name.",
-        (
-            Column("span_id", "span", "its row in `span`"),
-            Column("arguments", "text", "values as text; strings up to 63 bytes, other memory up to 64"),
-            Column("result", "text", "empty: none, or it has not been seen"),
-        ),
-    )
-)
 _HEAD: Final = ("ts_ns", "tid", "pid", "cpu")
 _WORDS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
 _TEXTS: Final = tuple(f"s{n}" for n in range(TEXTS))

@@ -21,35 +21,15 @@ from insitu.probe.runtime.capture import STACKS
 from insitu.probe.runtime.event_columns import StackColumn
 from insitu.probe.runtime.stack_records import StackContents
 from insitu.session.distinct import offsets_of
-from insitu.session.schema import Column, Table, register
+from insitu.session.special_tables import WALL
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import KERNEL, Frame
 from insitu.syscalls.call_word import ABI_SHIFT, NUMBER_MASK, UNKNOWN, abis_of
 from insitu.syscalls.decode import call_name
 from insitu.syscalls.descriptors import open_on
 
-__all__ = ["WALL", "convert_source"]
+__all__ = ["convert_source"]
 
-WALL: Final = register(
-    Table(
-        "wall",
-        "Where the wall time of threads went: the rows of a thread add up to all of it.",
-        (
-            Column("utid", "utid"),
-            Column(
-                "state", "enum", "`user`, `kernel`, `running` (not sampled), `runnable`, `throttled` or `blocked`"
-            ),
-            Column("cause", "enum", "of blocked: `lock`, `join`, `file`, `socket`, `sleep`, `child` ..."),
-            Column("call", "name", "the system call that it was blocked in; empty: none"),
-            Column("object", "path", "file, peer, or the address of a lock; empty: unknown"),
-            Column("holder", "utid", "the thread that held the lock; null: unknown", nullable=True),
-            Column("waker", "utid", "the thread that ended the wait; null: unknown, or an interrupt", nullable=True),
-            Column("dur_ns", "duration"),
-            Column("count", "count", "how often, 0 where that is not known; of running, the number of samples"),
-            Column("stack", "stack", "where it ran or waited, above that the state, and the stack of the waker"),
-        ),
-    )
-)
 
 # States of record/sources/wall_script.py.
 _RUNNING, _PREEMPTED, _THROTTLED, _BLOCKED, _WOKEN, _WOKEN_THROTTLED, _STARTED = range(1, 8)

@@ -49,6 +49,8 @@ _SAVED_AT: Final = (1, 6, 7, 8, 13, 14, 15, 16)
 _SAMPLED: Final = 17
 _MOST_FILE_BYTES: Final = 1 << 26
 _MOST_FILES: Final = 10_000
+_MOST_BYTES: Final = 1 << 28
+"""Of all files: any user may add some where a program of root runs."""
 
 
 class Origin(NamedTuple):
@@ -124,12 +126,13 @@ def read_records(directory: Path) -> Records:
     """All records of a directory, faults by time. Links and what is no regular file are passed over."""
     faults: list[FaultRecord] = []
     counts: list[Counts] = []
-    damaged = 0
+    damaged, left = 0, _MOST_BYTES
     for name in sorted(os.listdir(directory))[:_MOST_FILES]:  # noqa: PTH208
-        content = _content(directory, name)
+        content = _content(directory, name, min(left, _MOST_FILE_BYTES))
         if content is None:
             damaged += 1
             continue
+        left -= len(content)
         try:
             for each in _parsed(content):
                 if isinstance(each, FaultRecord):
@@ -141,9 +144,9 @@ def read_records(directory: Path) -> Records:
     return Records(sorted(faults, key=lambda fault: fault.ns), counts, damaged)
 
 
-def _content(directory: Path, name: str) -> bytes | None:
+def _content(directory: Path, name: str, most: int) -> bytes | None:
     try:
-        return read_foreign(name, _MOST_FILE_BYTES, root=directory, links=False)
+        return read_foreign(name, most, root=directory, links=False)
     except OSError:
         return None
 

@@ -5,46 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from insitu.debug.guard_faults import FAMILIES, Fault
 from insitu.kernel import procfs
 from insitu.session.directory import created_whole
 from insitu.session.manifest import Manifest
-from insitu.session.schema import Column, Table, register
+from insitu.session.special_tables import MEMORY_FAULT
 from insitu.session.writer import SessionWriter
 
-__all__ = ["MEMORY_FAULT", "save"]
-
-MEMORY_FAULT: Final = register(
-    Table(
-        "memory_fault",
-        "A fault in the use of the heap that `insitu guard` found, or a crash elsewhere.",
-        (
-            Column("ts_ns", "timestamp"),
-            Column("utid", "utid"),
-            Column(
-                "kind",
-                "enum",
-                "`overrun`, `underrun`, `use-after-free`, `double-free`, `invalid-free`, `mismatched-free`; `null`, "
-                "`elsewhere`: a crash in no block",
-            ),
-            Column("access", "enum", "`read`, `write`, `execute`, `access`, `found later`; empty: a call"),
-            Column("address", "user_address", "where the access begins, or what was freed"),
-            Column("size_bytes", "integer", "of the access; 0: unknown"),
-            Column("block_address", "user_address", "null: no block is concerned", nullable=True),
-            Column("block_bytes", "integer", nullable=True),
-            Column("offset_bytes", "integer", "`address` from the start of the block", nullable=True),
-            Column("family", "enum", "what allocated it: `malloc`, `new`, `new[]`"),
-            Column("freed_by", "enum", "what frees it, where that is at fault: `free`, `delete`, `delete[]`"),
-            Column("instruction", "text"),
-            Column("signal", "signal", "that ended the process; 0: none"),
-            Column("stack", "stack", "of the access, or of the call"),
-            Column("allocated_stack", "stack", "0: none"),
-            Column("freed_stack", "stack", "0: none, the block is in use"),
-        ),
-    )
-)
+__all__ = ["save"]
 
 
 def save(path: Path, command: Sequence[str], faults: Sequence[Fault], notes: Sequence[str], start_ns: int) -> None:

@@ -6,54 +6,17 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from insitu.inspect.page_cache import FileCache, Segment
 from insitu.kernel import procfs
 from insitu.kernel.page_cache import PAGE, Counts
 from insitu.session.directory import created_whole
 from insitu.session.manifest import Manifest
-from insitu.session.schema import Column, Table, register
+from insitu.session.special_tables import CACHED_FILE, CACHED_RANGE
 from insitu.session.writer import SessionWriter
 
-__all__ = ["CACHED_FILE", "CACHED_RANGE", "Look", "save"]
+__all__ = ["Look", "save"]
 
-_COUNTS: Final = (
-    Column("cached_bytes", "bytes", "in the page cache"),
-    Column("dirty_bytes", "bytes", "not yet written; null: unknown, before Linux 6.5", nullable=True),
-    Column("writeback_bytes", "bytes", "being written; null: unknown", nullable=True),
-    Column("evicted_bytes", "bytes", "no longer in the page cache; null: unknown", nullable=True),
-    Column("recently_evicted_bytes", "bytes", "of these, not long ago; null: unknown", nullable=True),
-)
-
-CACHED_FILE: Final = register(
-    Table(
-        "cached_file",
-        "How much of a file is in the page cache (`insitu cache`).",
-        (
-            Column("ts_ns", "timestamp", "when it was counted"),
-            Column("path", "path"),
-            Column("size_bytes", "bytes", "its size, or that of the part that was asked for"),
-            Column("stored_bytes", "bytes", "on the disk: less than its size where it has holes"),
-            *_COUNTS,
-        ),
-    )
-)
-
-CACHED_RANGE: Final = register(
-    Table(
-        "cached_range",
-        "How much of a part of a file is in the page cache (`insitu cache`).",
-        (
-            Column("ts_ns", "timestamp", "when it was counted"),
-            Column("path", "path"),
-            Column("offset", "file_offset"),
-            Column("size_bytes", "bytes", "length of the part"),
-            *_COUNTS,
-            Column("nodes", "text", "with --numa: pages by NUMA node, as 0:12,1:3"),
-        ),
-    )
-)
 
 Look = tuple[int, Sequence[FileCache], Mapping[str, Sequence[Segment]]]
 """CLOCK_MONOTONIC nanoseconds, the files, and parts of files by path."""

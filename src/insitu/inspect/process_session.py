@@ -6,66 +6,17 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from insitu.inspect.descriptors import Descriptor
 from insitu.inspect.memory_map import COLUMNS, MemoryMap
 from insitu.kernel import procfs
 from insitu.session.directory import created_whole
 from insitu.session.manifest import Manifest
-from insitu.session.schema import Column, Table, register
+from insitu.session.special_tables import FD, PAGE_RANGE
 from insitu.session.writer import SessionWriter
 
-__all__ = ["FD", "PAGE_RANGE", "Held", "save"]
-
-_DOCS: Final = {
-    "resident": "in memory",
-    "pss": "resident, each page divided by how often it is mapped; rounded down to 1 KiB",
-    "private": "of the resident, mapped here only",
-    "shared": "of the resident, mapped elsewhere too",
-    "swapped": "in the swap",
-    "file": "of the resident, pages of files and shared memory",
-    "huge": "in huge pages",
-    "dirty": "of the resident, not written to a file",
-    "locked": "its share, as of pss, of what cannot be swapped (mlock)",
-}
-
-PAGE_RANGE: Final = register(
-    Table(
-        "page_range",
-        "A mapping of a process, and the pages behind it (`insitu proc --maps -o`).",
-        (
-            Column("ts_ns", "timestamp", "when it was looked at"),
-            Column("upid", "upid"),
-            Column("start", "user_address"),
-            Column("end", "user_address"),
-            Column("permissions", "text", "as in /proc/PID/maps"),
-            Column("offset", "file_offset", "in the file"),
-            Column("path", "path", "of the file, or the kernel's name; empty: none"),
-            Column("belongs_to", "text", "the file or name that it is added up by"),
-            *(Column(f"{name}_bytes", "bytes", _DOCS[name]) for name in COLUMNS),
-            Column("nodes", "text", "bytes by NUMA node, as 0:8192,1:4096; empty: unknown"),
-            Column("shared_with", "text", "pids of other processes that map the same pages; empty: none, or unknown"),
-        ),
-    )
-)
-
-FD: Final = register(
-    Table(
-        "fd",
-        "An open descriptor of a process (`insitu proc -o`).",
-        (
-            Column("ts_ns", "timestamp", "when it was looked at"),
-            Column("upid", "upid"),
-            Column("fd", "integer", "its number"),
-            Column("kind", "enum"),
-            Column("target", "path", "what it is open on"),
-            Column("access", "enum", "r, w or rw"),
-            Column("offset", "file_offset"),
-            Column("details", "text"),
-        ),
-    )
-)
+__all__ = ["Held", "save"]
 
 
 class Held(NamedTuple):

@@ -12,25 +12,13 @@ from insitu.lab.guests.running_guests import Running
 from insitu.lab.qmp import Qmp
 from insitu.session.directory import created_whole, refuse_in_the_way
 from insitu.session.manifest import Manifest
-from insitu.session.schema import Column, Table, register
+from insitu.session.special_tables import QEMU_EVENT
 
-__all__ = ["QEMU_EVENT", "TraceEvent", "list_events", "list_log_items", "parse_trace", "record_trace"]
+__all__ = ["TraceEvent", "list_events", "list_log_items", "parse_trace", "record_trace"]
 
 # The "log" trace backend's lines, with -msg timestamp=on: PID@SECONDS.MICROSECONDS:EVENT ARGUMENTS
 _LINE: Final = re.compile(r"\d+@(\d{1,12})\.(\d{6}):(\w+) ?(.*)")
 _MAX_LOG_BYTES: Final = 256 << 20
-
-QEMU_EVENT: Final = register(
-    Table(
-        "event.qemu",
-        "A trace event or a log line of QEMU, which emulates a lab guest's machine.",
-        (
-            Column("ts_ns", "timestamp", "of a log line: that of the event before it"),
-            Column("name", "name", 'the trace event; "log": a line of a log item'),
-            Column("text", "text", "its arguments, or the line"),
-        ),
-    )
-)
 
 
 @dataclass(frozen=True)

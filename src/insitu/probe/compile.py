@@ -71,7 +71,7 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
         from insitu.probe import cache
         from insitu.probe.providers.support.known_places import KnownPlaces
 
-        context.known_places = KnownPlaces()
+        context.known_places = KnownPlaces(cache)
         outline_key = cache.outline_key(source, options)
         outline = cache.load_outline(outline_key)
         if outline is not None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-import insitu.session.core_tables  # noqa: F401 - registers the shared tables
+import insitu.session.core_tables
+import insitu.session.special_tables  # noqa: F401 - these two register our tables
 from insitu.cache_home import own_cache
 from insitu.errors import InsituError, damaged_recording
 from insitu.session.directory import open_part, table_files
@@ -21,7 +22,13 @@ from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY, literal
 from insitu.session.schema import TABLES, Column, Table, described, quoted, quoted_table
 from insitu.session.stdlib import header, stdlib
-from insitu.session.user_statements import interruptible_rows, refuse_files, refused_file
+from insitu.session.user_statements import (
+    StatementError,
+    interruptible_rows,
+    one_line,
+    refuse_files,
+    refused_file,
+)
 from insitu.temporary_directories import TemporaryDirectory
 from insitu.valid_text import valid_text
 
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
 
     from insitu.session.engine import duckdb
 
-__all__ = ["Database", "one_line"]
+__all__ = ["Database"]
 
 
 _MOST_ROWS: Final = 4_000_000
@@ -67,11 +74,15 @@ class Database:
     with ``allow_files``. DuckDB is given the descriptors of these files: what lies under a name may change.
     """
 
-    def __init__(self, *paths: Path, allow_files: bool = False) -> None:
-        """Raises InsituError when files of a table are missing."""
+    def __init__(self, *paths: Path, called: Sequence[str] = (), allow_files: bool = False) -> None:
+        """``called``: what the user calls each session (default: its path).
+
+        Raises InsituError when files of a table are missing.
+        """
         from insitu.session.engine import duckdb
 
         self.paths = paths
+        self.called = list(called) or [str(path) for path in paths]
         self._files = [_whole(path) for path in paths]
         self._tables: dict[str, Table] = {}
         self._relations: dict[tuple[int, str], str] = {}
@@ -211,7 +222,7 @@ class Database:
         return self.relation(name)
 
     def _too_much(self, name: str, found: str, most: str) -> InsituError:
-        return InsituError(f"{self.paths[0]}: table {name} has {found}, of which at most {most} are loaded")
+        return InsituError(f"{self.called[0]}: table {name} has {found}, of which at most {most} are loaded")
 
     def fetch(self, text: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
         """The rows of an internal query as arrays by column, nulls as the type's zero.
@@ -223,7 +234,7 @@ class Database:
         try:
             found = self._connection.execute(text, list(parameters)).fetchnumpy()
         except duckdb.Error as error:
-            raise self._unreadable(self.paths[0], error) from None
+            raise self._unreadable(self.called[0], error) from None
         return {name: _filled(values) for name, values in found.items()}
 
     def all(self, text: str) -> list[tuple[Any, ...]]:
@@ -233,10 +244,10 @@ class Database:
         try:
             return self._connection.execute(text).fetchall()
         except duckdb.Error as error:
-            raise self._unreadable(self.paths[0], error) from None
+            raise self._unreadable(self.called[0], error) from None
 
-    def _unreadable(self, path: Path, error: Exception) -> InsituError:
-        return self._damage(error) or InsituError(f"{path}: cannot read the table: {self._message(error)}")
+    def _unreadable(self, path: Path | str, error: Exception) -> InsituError:
+        return self._damage(error) or InsituError(f"{path}: cannot read the table: {one_line(self._message(error))}")
 
     def _damage(self, error: Exception) -> InsituError | None:
         """The error to show for a file that is not valid parquet; None for other errors of DuckDB's."""
@@ -249,13 +260,13 @@ class Database:
         of_file = file is not None and isinstance(error, (duckdb.InvalidInputException, duckdb.IOException))
         if not of_file and type(error) is not duckdb.Error:  # which its parquet reader's own exceptions become
             return None
-        where = file or ", ".join(map(str, self.paths))
+        where = file or ", ".join(self.called)
         return damaged_recording(where, "the file cannot be read")
 
     def _message(self, error: Exception) -> str:
         """DuckDB's message, in which files have the names that users know."""
         names = {str(descriptor): str(file) for file, descriptor in self._opened.items()}
-        return re.sub(_DESCRIPTOR, lambda found: names.get(found[1], found[0]), one_line(error))
+        return re.sub(_DESCRIPTOR, lambda found: names.get(found[1], found[0]), str(error))
 
     # Queries of users
 
@@ -280,7 +291,7 @@ class Database:
             self._connection.execute("set enable_external_access = false")
             self._connection.execute("set lock_configuration = true")
         except duckdb.Error as error:
-            raise self._unreadable(self.paths[0], error) from None
+            raise self._unreadable(self.called[0], error) from None
 
     def _create_views(self, session: int) -> list[str]:
         """Views of one session's tables and the standard library's, in the current catalog; their names."""
@@ -307,7 +318,7 @@ class Database:
             self._connection.execute(f"use {catalog}")
             names = self._create_views(at)
         self._connection.execute("use memory")
-        labels = _distinct_names(self.paths)
+        labels = _distinct_names(self.called)
         for name in names:
             parts = [
                 f"select {literal(valid_text(label))} as session, * from {catalog}.{quoted_table(name)}"
@@ -346,7 +357,7 @@ class Database:
         except duckdb.Error as error:
             if refused := refused_file(str(error)):
                 raise refused from None
-            raise self._damage(error) or InsituError(self._message(error)) from None
+            raise self._damage(error) or StatementError.of(self._message(error)) from None
 
     def statements(self, text: str) -> list[tuple[str, frozenset[str]]]:
         """The statements in a text, each with the names of its parameters. Raises as sql()."""
@@ -359,7 +370,7 @@ class Database:
                 (each.query, frozenset(each.named_parameters)) for each in self._connection.extract_statements(text)
             ]
         except duckdb.Error as error:
-            raise InsituError(self._message(error)) from None
+            raise StatementError.of(self._message(error)) from None
 
 
 def _whole(path: Path) -> dict[str, list[Path]]:
@@ -374,10 +385,10 @@ def _whole(path: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Labels of sessions: the names of their directories, or whole paths if two are equal."""
-    names = [path.name.removesuffix(".insitu") for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+def _distinct_names(called: Sequence[str]) -> list[str]:
+    """Labels of sessions: their names without directories and .insitu, or as they were given if two are equal."""
+    names = [Path(each).name.removesuffix(".insitu") or each for each in called]
+    return names if len(set(names)) == len(names) else list(called)
 
 
 def _default(column: Column) -> str:
@@ -400,9 +411,3 @@ def _filled(values: Any) -> Any:
             return values.filled("")
         return values.filled(np.zeros(1, values.dtype)[0])
     return values
-
-
-def one_line(error: Exception) -> str:
-    """DuckDB's message on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(line.rstrip("!") for line in lines[:3])

@@ -30,8 +30,10 @@ class Session:
     Use it as a context manager, or close it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str = "") -> None:
         self.path = path
+        self.name = name or str(path)
+        """What the user calls it: of a temporary session, the file that it was made of."""
         self.manifest = Manifest.read(path)
         self.on_close: Callable[[], object] = lambda: None
         """Called when the session is closed; removes a temporary one."""
@@ -41,7 +43,7 @@ class Session:
         """The session's DuckDB connection."""
         from insitu.session.query import Database
 
-        return Database(self.path)
+        return Database(self.path, called=[self.name])
 
     @property
     def tables(self) -> list[str]:
@@ -93,4 +95,4 @@ class Session:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<insitu session {str(self.path)!r}>"
+        return f"<insitu session {self.name!r}>"

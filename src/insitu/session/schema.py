@@ -1,9 +1,9 @@
 """The registry of tables: names, columns, their meanings and units.
 
-``register(Table(...))`` is called in the module that records a table. The parquet files, the DuckDB views,
-``.tables`` at the SQL prompt, docs/session-format.md and the tests come from it. A column has a *semantic type*, by
-which output, exports and views format and sum; none of them depends on a column's name. The description of a table
-is stored in its parquet files, so that a session can be read without the module that recorded it.
+``register(Table(...))`` is called for our tables in core_tables.py and special_tables.py. The parquet files, the
+DuckDB views, ``.tables`` at the SQL prompt, docs/session-format.md and the tests come from it. A column has a
+*semantic type*, by which output, exports and views format and sum; none of them depends on a column's name. The
+description of a table is stored in its parquet files, so that a session can be read without its registration.
 """
 
 import math

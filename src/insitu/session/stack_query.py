@@ -406,7 +406,7 @@ def stack_tree(database: Database) -> tuple[I32, I32, list[Frame]]:
     fields = database.fetch(f"select id, {names} from {database.loadable(FRAME.name)} order by id")
     for table, ids in ((STACK.name, stack["id"]), (FRAME.name, fields["id"])):
         if not np.array_equal(ids, np.arange(len(ids))):
-            raise damaged_recording(database.paths[0], f"the ids of table {table} are not 0 to {len(ids) - 1}")
+            raise damaged_recording(database.called[0], f"the ids of table {table} are not 0 to {len(ids) - 1}")
     frames = [*map(Frame._make, zip(*(fields[name].tolist() for name in Frame._fields), strict=True))]
     parent, frame = stack["parent"].astype(np.int32), stack["frame"].astype(np.int32)
     if not len(parent):

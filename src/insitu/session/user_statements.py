@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from insitu.session.engine import duckdb
 
-__all__ = ["interruptible_rows", "refuse_files", "refused_file"]
+__all__ = ["StatementError", "interruptible_rows", "one_line", "refuse_files", "refused_file"]
 
 _POLARS_BYTES: Final = 1 << 30
 _WITH_FILES: Final = ("COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "LOAD", "EXTENSION", "???")
@@ -24,6 +24,43 @@ _OTHER_FILE: Final = re.compile(
     r'Cannot access (?:file|directory) "(.*)" - |Table with name (\S*(?:/|\.csv|\.json|\.parquet)\S*) does not exist'
 )
 _ALLOWING: Final = "insitu sql --allow-files allows that"
+_EXCERPT: Final = re.compile(r"^LINE \d+: .*\n *\^", re.MULTILINE)  # DuckDB's
+
+
+class StatementError(InsituError):
+    """DuckDB's message on one line; ``rendered`` has the place in the statement on further lines."""
+
+    def __init__(self, message: str, excerpt: str) -> None:
+        super().__init__(message)
+        self._excerpt = excerpt
+
+    @classmethod
+    def of(cls, text: str) -> StatementError:
+        """The error of a message of DuckDB's as it is."""
+        found = _EXCERPT.search(text)
+        return cls(one_line(text), _with_caret(*found[0].rsplit("\n", 1)) if found else "")
+
+    @property
+    def rendered(self) -> str:
+        """The message, below it the line of the statement and where in it."""
+        return f"{self}\n{self._excerpt}" if self._excerpt else str(self)
+
+
+def _with_caret(line: str, caret: str) -> str:
+    """A line of a statement and the caret below it; tabs and the like, of no width to DuckDB, are blanks here."""
+    shown, at = "", len(caret) - 1
+    for character in line:
+        if not character.isprintable():
+            at += len(shown) <= at
+            character = " "
+        shown += character
+    return f"{shown}\n{' ' * at}^"
+
+
+def one_line(text: str) -> str:
+    """A message of DuckDB's on one line, without its excerpt of the statement."""
+    lines = [line.strip() for line in _EXCERPT.sub("", text).splitlines() if line.strip()]
+    return "; ".join(line.rstrip("!") for line in lines[:3])
 
 
 def refuse_files(connection: duckdb.DuckDBPyConnection, query: str) -> None:

@@ -33,7 +33,7 @@ def blocks(
         yield []
         yield _table(files, parts)
         if totals.files > len(files):
-            yield [(quantity.rest(totals.files - len(files), "file", "files"), "dim")]
+            yield [(quantity.rest(totals.files - len(files), "file"), "dim")]
     numa = any(part.nodes for each in parts.values() for part in each)
     for file in files if numa or totals.files == 1 else ():
         if len(parts.get(file.path, ())) > 1:

@@ -1,6 +1,7 @@
 """Who calls whom: functions as boxes, calls as arrows, both with their share of all samples; as DOT and SVG."""
 
 import math
+import re
 import subprocess
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -8,6 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from insitu.errors import InsituError
+from insitu.plurals import plural
 from insitu.terminal_text import printable
 from insitu.views.call_tree import CallTree
 from insitu.views.function_names import module_labels, told_apart
@@ -18,6 +20,7 @@ from insitu.views.terminal import shorten
 __all__ = ["CallGraph", "GraphEdge", "GraphNode", "call_graph", "to_dot", "to_svg"]
 
 _LABEL_COLUMNS: Final = 60
+_LEAST_PIXELS: Final = 1200
 _LAYOUT_SECONDS: Final = 120  # a pruned graph takes one or two
 
 
@@ -95,7 +98,11 @@ def _calls(tree: CallTree, costs: FunctionCosts) -> tuple[np.ndarray, np.ndarray
 
 def to_dot(graph: CallGraph, *, title: str = "", lost: str = "") -> str:
     """The graph in graphviz' language; ``lost`` says under the title what the recording lost."""
-    hidden = f"{graph.hidden} lighter functions are not shown" if graph.hidden else ""
+    hidden = (
+        f"{graph.hidden} lighter {plural(graph.hidden, 'function is', 'functions are')} not shown"
+        if graph.hidden
+        else ""
+    )
     caption = "\n".join([printable(title), *(printable(note) for note in (lost, hidden) if note)])
     lines = [
         "digraph calls {",
@@ -153,7 +160,16 @@ def to_svg(dot: str) -> bytes:
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines()
         raise InsituError(f"graphviz failed: {reason[0] if reason else f'exit status {done.returncode}'}")
-    return done.stdout
+    return _fitted(done.stdout)
+
+
+def _fitted(svg: bytes) -> bytes:
+    """The image as wide as the window, its own size at most; what a browser enlarges is larger than the window."""
+    width = re.search(rb'<svg width="(\d+)pt"', svg)
+    if not width:
+        return svg
+    style = f"width:100%;min-width:min({int(width[1])}pt,{_LEAST_PIXELS}px);max-width:{int(width[1])}pt;height:auto"
+    return svg.replace(b"<svg ", f'<svg style="{style}" '.encode(), 1)
 
 
 def _colour(share: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from insitu.lab.compare.compare import Comparison, Side, kernel_seconds
 from insitu.lab.compare.measure import Run
+from insitu.plurals import counted
 from insitu.valid_text import json_document
 from insitu.views.table import Column, Table, shorten
 from insitu.views.terminal import Block
@@ -84,7 +85,7 @@ def _conditions(comparison: Comparison) -> list[str]:
     counts = sorted({len(first.runs), len(second.runs)})
     lines = [f"{' and '.join(map(str, counts))} runs of each, taken by turns"]
     if found is not None:
-        machine = f"guests of {found.cpus} CPU{'s' * (found.cpus != 1)} and {found.memory}"
+        machine = f"guests of {counted(found.cpus, 'CPU')} and {found.memory}"
         if found.emulated:
             machine += ", emulated (no KVM): slower than a real CPU, and not everything equally so"
         else:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from insitu.kernel.pressure import Stall, Throttled
 from insitu.kernel.taskstats import KINDS, Delays
+from insitu.plurals import plural
 from insitu.views.quantity import duration
 from insitu.views.table import Cell, Column, Table
 from insitu.views.terminal import Block
@@ -33,7 +34,7 @@ def blocks(delays: Mapping[int, Delays], names: Mapping[int, str], machine: Mach
     columns += [Column(_TITLES.get(kind, kind), spare=kind not in _ALWAYS) for kind in kinds]
     lines = [(str(pid), names.get(pid, ""), delays[pid]) for pid in shown[: limit or None]]
     if len(delays) > 1:
-        lines.append(("all", f"{len(delays):,} processes", _sum(delays.values())))
+        lines.append(("all", f"{len(delays):,} {plural(len(delays), 'process', 'processes')}", _sum(delays.values())))
     rows: list[Sequence[Cell]] = []
     for number, name, found in lines:
         times = [_time(found.delay_ns.get(kind), found.times.get(kind, 0)) for kind in kinds]

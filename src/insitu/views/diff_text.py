@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from insitu.plurals import counted
 from insitu.views.diff import Diff, DiffRow
 from insitu.views.quantity import rest
 from insitu.views.table import Column, Table
-from insitu.views.terminal import Block
+from insitu.views.terminal import Block, wrapped
 
 __all__ = ["diff_lines"]
 
@@ -19,7 +20,8 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
     mark = ("# ", "") if width is None else ("", "")
     yield [mark, (f"{_amounts(diff)}; {diff.part} {_scale(diff)} by function", "")]
     for warning in (*diff.notes, *warnings):
-        yield [mark, (warning, "bold red")]
+        for line in wrapped(("", ""), (warning, "bold red"), width):
+            yield [mark, *line]
     real = sum(not row.noise for row in diff.rows)
     if real:
         yield [mark, (f"{real} of {len(diff.rows)} functions changed; ~ not significant", "")]
@@ -52,11 +54,11 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
         )
     yield Table(columns, rows)
     if limit and len(diff.rows) > limit:
-        yield [(rest(len(diff.rows) - limit, "function", "functions"), "dim")]
+        yield [(rest(len(diff.rows) - limit, "function"), "dim")]
 
 
 def _amounts(diff: Diff) -> str:
-    return f"{diff.samples[0]} {diff.counted} before, {diff.samples[1]} after"
+    return f"{counted(diff.samples[0], diff.counted.removesuffix('s'))} before, {diff.samples[1]} after"
 
 
 def _scale(diff: Diff) -> str:

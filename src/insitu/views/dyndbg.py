@@ -28,7 +28,7 @@ def site_blocks(sites: Sequence[Site], limit: int = 0) -> Iterator[Block]:
         rows.append([(printable(text), "") for text in texts])
     yield Table(columns, rows)
     if limit and len(sites) > limit:
-        yield [(rest(len(sites) - limit, "site", "sites"), "dim")]
+        yield [(rest(len(sites) - limit, "site"), "dim")]
 
 
 class SiteMessages:

@@ -141,7 +141,7 @@ def diff_flame_html(before: CallTree, after: CallTree, *, title: str, notes: Seq
 def described(stacks: WeightedStacks) -> str:
     """One line on what was recorded: how much over what time, and where."""
     manifest = stacks.manifest
-    what = f"{stacks.total_count:,} {stacks.counted}"
+    what = amount(stacks.total_count, stacks.counted)
     if stacks.event not in ("", stacks.counted):
         what += f" of {stacks.event}"
     if stacks.frequency_hz:

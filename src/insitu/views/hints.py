@@ -17,6 +17,7 @@ _LEAST: Final = 0.2
 """Of the samples: less is not worth a line."""
 _PYTHON: Final = re.compile(r"(?:lib)?python3(?:\.(\d+))?(?:\.so[.\d]*)?$")
 _PERF_MAPS_SINCE: Final = 12  # python3 -X perf
+_IN_FILE: Final = re.compile(r"/(?!dev/|memfd:|SYSV)(?!.* \(deleted\)$)")
 _JIT_COMPILERS: Final = {
     "node": "JavaScript functions have no names: node --perf-basic-prof gives them",
     "libjvm.so": "Java methods have no names: java -XX:+PreserveFramePointer -XX:+DumpPerfMapAtExit gives them",
@@ -42,7 +43,29 @@ def hints(stacks: WeightedStacks) -> list[str]:
     python = _share(stacks, lambda frame: _PYTHON.match(_file(frame)) is not None)
     if python >= _LEAST and not any(frame.kind == PYTHON for frame in stacks.frames):
         found.append(f"{python:.0%} of the samples: Python functions have no names: {_of_python(names)}")
+    stripped = _without_symbols(stacks)
+    if stripped and not any(note.startswith("no symbols: ") for note in stacks.notes):  # the files were not there
+        when = "read" if stacks.manifest.imported_from else "recorded"
+        found.append(
+            f"{stripped[0]:.0%} of the samples: functions of {' and '.join(stripped[1])} have no symbols: a debug"
+            f" package, DEBUGINFOD_URLS=SERVER or a file that is not stripped gives them, when it is {when}"
+        )
     return found
+
+
+def _without_symbols(stacks: WeightedStacks) -> tuple[float, list[str]] | None:
+    """The share of the samples in code of files that no symbol covers, and the two files that have most of it."""
+    of_stack = np.bincount(
+        stacks.frame[stacks.stack] + 1, stacks.values(stacks.counting), minlength=len(stacks.frames) + 1
+    )
+    weights: dict[str, float] = {}
+    for frame, weight in zip(stacks.frames, of_stack[1:].tolist(), strict=True):
+        if weight and frame.kind == USER and not frame.symbolized and _IN_FILE.match(frame.module):
+            weights[_file(frame)] = weights.get(_file(frame), 0) + weight
+    share = sum(weights.values()) / (stacks.total_count or 1)
+    if share < _LEAST:
+        return None
+    return share, sorted(weights, key=lambda name: -weights[name])[:2]
 
 
 def _of_python(names: Collection[str]) -> str:
@@ -52,7 +75,7 @@ def _of_python(names: Collection[str]) -> str:
     how = "python3 -X perf (from 3.12 on) gives them"
     if minor and max(minor) < _PERF_MAPS_SINCE:
         how = f"3.{max(minor)} cannot give them, python3 -X perf of 3.12 can"
-    return f"{how}; insitu why has those of threads that wait (3.11 to 3.13)"
+    return f"{how}; insitu stacks has those of now, insitu why of waits (3.11 to 3.13)"
 
 
 def _file(frame: Frame) -> str:

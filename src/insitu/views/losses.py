@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from insitu.plurals import counted
+
 __all__ = ["loss_text"]
 
 
@@ -10,4 +12,5 @@ def loss_text(lost: Mapping[str, int]) -> str:
     if not lost:
         return ""
     sources = ", ".join(f"{source}: {count}" for source, count in lost.items())
-    return f"LOST {sum(lost.values())} records ({sources}); percentages are of what was kept"
+    total = sum(lost.values())
+    return f"LOST {counted(total, 'record')} ({sources}); percentages are of what was kept"

@@ -22,6 +22,7 @@ from insitu.terminal_text import printable
 from insitu.views.output import write_file, write_stdout
 from insitu.views.page_data import PAGES, Head
 from insitu.views.quantity import size
+from insitu.views.report import recorded_target
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -100,9 +101,9 @@ def _environment() -> Environment:
 
 
 def page_title(path: str, stacks: WeightedStacks) -> str:
-    """What was recorded: the command where the recording says it, else the name of the file."""
+    """What was recorded: the command or the processes where the recording says it, else the name of the file."""
     command = stacks.manifest.command
-    return shlex.join(command) if command else Path(path).name
+    return shlex.join(command) if command else recorded_target(stacks) or Path(path).name
 
 
 def write_page(page: str, path: str, output: str | None, *, suffix: str = "") -> None:

@@ -45,7 +45,7 @@ def blocks(
         yield []
         yield _table(found, limit)
         if limit and len(found.descriptors) > limit:
-            yield [(rest(len(found.descriptors) - limit, "descriptor", "descriptors"), "dim")]
+            yield [(rest(len(found.descriptors) - limit, "descriptor"), "dim")]
 
 
 def _facts(facts: ProcessFacts, environment: Environment | None) -> Iterator[Line]:

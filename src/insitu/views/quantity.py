@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import Final
 
+from insitu.plurals import plural
+
 __all__ = ["amount", "duration", "formatter", "percent", "rest", "size"]
 
 _TIMES: Final = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"))
+_ONE: Final = {"samples": "sample", "events": "event"}
 _SIZES: Final = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -15,7 +18,7 @@ def amount(value: int, unit: str) -> str:
         return duration(value)
     if unit == "bytes":
         return size(value)
-    return f"{value:,} {unit}"
+    return f"{value:,} {_ONE.get(unit, unit) if value == 1 else unit}"
 
 
 def duration(ns: float) -> str:
@@ -33,9 +36,9 @@ def percent(part: int, whole: int) -> float:
     return 100.0 * part / whole if whole else 0.0
 
 
-def rest(count: int, singular: str, plural: str) -> str:
+def rest(count: int, noun: str, many: str = "") -> str:
     """The comment below a table that leaves rows out: "# 2 more functions; --limit 0 shows all"."""
-    return f"# {count:,} more {singular if count == 1 else plural}; --limit 0 shows all"
+    return f"# {count:,} more {plural(count, noun, many)}; --limit 0 shows all"
 
 
 def _suited(value: float, units: tuple[tuple[int, str], ...], base: str, digits: int) -> str:

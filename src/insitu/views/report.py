@@ -16,7 +16,16 @@ from insitu.views.functions import function_costs
 from insitu.views.hints import hints
 from insitu.views.quantity import percent
 
-__all__ = ["FunctionRow", "LineRow", "Report", "ThreadRow", "build_report", "recorded_tables", "to_json"]
+__all__ = [
+    "FunctionRow",
+    "LineRow",
+    "Report",
+    "ThreadRow",
+    "build_report",
+    "recorded_tables",
+    "recorded_target",
+    "to_json",
+]
 
 # What other tables refer to, by itself of no interest.
 SHARED: Final = frozenset(
@@ -102,12 +111,15 @@ def build_report(
     reverse: bool = False,
     lines: bool = False,
     addresses: bool = False,
+    duration_ns: int | None = None,
 ) -> Report:
     """The report on weighted stacks; nothing is cut off, that is left to what shows it.
 
     ``reverse`` roots the call tree in the functions that were running; ``lines`` adds the hottest source lines;
-    ``addresses`` keeps addresses without a symbol apart.
+    ``addresses`` keeps addresses without a symbol apart. ``duration_ns`` is of the part that was selected (default:
+    all).
     """
+    duration_ns = stacks.duration_ns if duration_ns is None else duration_ns
     value = value or stacks.preferred
     tree = call_tree(stacks, value=value, addresses=addresses)
     costs = function_costs(tree)
@@ -125,10 +137,10 @@ def build_report(
         total=int(tree.total[0]),
         samples=stacks.total_count,
         event=stacks.event,
-        duration_ns=stacks.duration_ns,
+        duration_ns=duration_ns,
         info=_info(stacks),
         functions=functions,
-        threads=_threads(stacks, value),
+        threads=_threads(stacks, value, duration_ns),
         tree=call_tree(stacks, value=value, reverse=True, addresses=addresses) if reverse else tree,
         table=stacks.table,
         counted=stacks.counted,
@@ -143,7 +155,7 @@ def build_report(
     )
 
 
-def _target(stacks: WeightedStacks) -> str:
+def recorded_target(stacks: WeightedStacks) -> str:
     """Which processes were recorded, by pid and name; empty where it was a command."""
     manifest = stacks.manifest
     if manifest.whole_system:
@@ -166,7 +178,7 @@ def _info(stacks: WeightedStacks) -> dict[str, object]:
     manifest = stacks.manifest
     info: dict[str, object] = {
         "command": manifest.command,
-        "target": _target(stacks),
+        "target": recorded_target(stacks),
         "host": manifest.host,
         "kernel": manifest.kernel,
         "source": manifest.imported_from,
@@ -176,7 +188,7 @@ def _info(stacks: WeightedStacks) -> dict[str, object]:
     return {key: value for key, value in info.items() if value}
 
 
-def _threads(stacks: WeightedStacks, value: Value) -> list[ThreadRow]:
+def _threads(stacks: WeightedStacks, value: Value, duration_ns: int) -> list[ThreadRow]:
     """Threads by falling weight; none where the table has no threads."""
     if not any(thread.name or thread.tid for thread in stacks.threads):
         return []
@@ -184,8 +196,8 @@ def _threads(stacks: WeightedStacks, value: Value) -> list[ThreadRow]:
     own = _summed(stacks.thread, stacks.values(value), count)
     rows = np.bincount(stacks.thread, minlength=count)
     shares: list[float | None] = [None] * count
-    if stacks.is_cpu_time and stacks.duration_ns:
-        shares = list(_summed(stacks.thread, stacks.weight, count) / stacks.duration_ns)
+    if stacks.is_cpu_time and duration_ns:
+        shares = list(_summed(stacks.thread, stacks.weight, count) / duration_ns)
     found = [
         ThreadRow(thread.name, thread.tid, thread.pid, int(own[at]), shares[at])
         for at, thread in enumerate(stacks.threads)

@@ -9,7 +9,7 @@ from insitu.views.losses import loss_text
 from insitu.views.quantity import amount, formatter, percent, rest
 from insitu.views.report import Report, ThreadRow
 from insitu.views.table import Column, Table
-from insitu.views.terminal import Block, Line, Screen, heat
+from insitu.views.terminal import Block, Line, Screen, heat, wrapped
 from insitu.views.tree_text import KIND_STYLES, tree_lines
 
 __all__ = ["report_lines"]
@@ -32,7 +32,7 @@ def report_lines(
     ``functions`` takes the place of the table of functions.
     """
     plain = screen.width is None
-    for line in _header(report):
+    for line in _header(report, screen.width):
         yield [("# ", ""), *line] if plain else line
     if not report.total:
         return
@@ -52,7 +52,7 @@ def report_lines(
         yield from lines
 
 
-def _header(report: Report) -> Iterator[Line]:
+def _header(report: Report, width: int | None) -> Iterator[Line]:
     info = report.info
     for key in ("command", "target", "host", "kernel", "source"):
         said = info.get(key)
@@ -67,12 +67,12 @@ def _header(report: Report) -> Iterator[Line]:
         yield [(f"{'no stack':<9}", "dim"), (f"{percent(without, report.total):.2f} % of this", "")]
     if report.also:
         also = ", ".join(f"{name} ({rows:,} rows)" for name, rows in report.also.items())
-        yield [(f"{'also':<9}", "dim"), (f"{also}; --table NAME or insitu sql", "")]
+        yield from wrapped((f"{'also':<9}", "dim"), (f"{also}; --table NAME or insitu sql", ""), width)
     notes = info.get("notes")
     for note in notes if isinstance(notes, (list, tuple)) else ():
-        yield [(f"{'note':<9}", "dim"), (str(note), "yellow")]
+        yield from wrapped((f"{'note':<9}", "dim"), (str(note), "yellow"), width)
     if report.lost:
-        yield [(loss_text(report.lost), "bold red")]
+        yield from wrapped(("", ""), (loss_text(report.lost), "bold red"), width)
 
 
 def _amounts(report: Report) -> Line:
@@ -129,15 +129,15 @@ def _source_lines(report: Report, limit: int) -> Iterator[Block]:
     columns = [
         Column("self%"),
         Column("self", spare=True),
-        Column("function", "left", 32, spare=True, names=True),
         Column("file:line", "left"),
+        Column("function", "left", 32, spare=True, names=True),
     ]
     shown = formatter(report.unit, report.total)
     rows = []
     for row in report.lines[: limit or None]:
         own = percent(row.own, report.total)
         cells = [(f"{own:.2f}", heat(own)), (shown(row.own), "")]
-        rows.append([*cells, (row.function, ""), (f"{row.file}:{row.line}", "")])
+        rows.append([*cells, (f"{row.file}:{row.line}", ""), (row.function, "")])
     yield Table(columns, rows)
     yield from _rest(len(report.lines), limit, "line")
 
@@ -181,4 +181,4 @@ def _summed(threads: Sequence[ThreadRow]) -> list[tuple[str, ThreadRow]]:
 
 def _rest(count: int, limit: int, what: str) -> Iterator[Line]:
     if limit and count > limit:
-        yield [(rest(count - limit, what, f"{what}s"), "dim")]
+        yield [(rest(count - limit, what), "dim")]

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from insitu.plurals import counted
 from insitu.views.table import Cell, Column, Table
 from insitu.views.terminal import Block, Screen
 from insitu.views.values import value_text
@@ -79,10 +80,13 @@ def row_blocks(
         for (name, dtype), kind in zip(frame.schema.items(), kinds, strict=True)
     ]
     rows = [
-        [(value_text(value, kind), "dim" if value is None else "") for value, kind in zip(row, kinds, strict=True)]
-        for row in frame.iter_rows()
+        [
+            (value_text(value, kind, unit), "dim" if value is None else "")
+            for value, kind in zip(row, kinds, strict=True)
+        ]
+        for row, unit in zip(frame.iter_rows(), _units(frame), strict=True)
     ]
-    count: Block = [(f"# {frame.height} row{'' if frame.height == 1 else 's'}", "dim")]
+    count: Block = [(f"# {counted(frame.height, 'row')}", "dim")]
     if width is None or _least_width(columns, rows) <= width:
         return [Table(columns, rows), count]
     sides = [Column("column", "left"), Column("value", "left", fold=True)]
@@ -91,6 +95,15 @@ def row_blocks(
         lines = [[(column.title, "bold"), cell] for column, cell in zip(columns, row, strict=True)]
         blocks += [[(f"# row {number}", "dim")], Table(sides, lines, head=False)]
     return [*blocks, count]
+
+
+def _units(frame: "polars.DataFrame") -> list[str]:
+    """What the weights of each row count, where a column says it."""
+    import polars as pl
+
+    if frame.schema.get("unit") != pl.String:
+        return [""] * frame.height
+    return frame["unit"].fill_null("").to_list()
 
 
 def _least_width(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> int:

@@ -13,7 +13,7 @@ from insitu.views.losses import loss_text
 from insitu.views.quantity import rest
 from insitu.views.report import SHARED, recorded_tables
 from insitu.views.table import Column, Table
-from insitu.views.terminal import Block, Line, Screen
+from insitu.views.terminal import Block, Line, Screen, wrapped
 from insitu.views.values import column_types, is_numeric, value_text
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _MOST_ROWS: Final = 1_000_000  # of a map that is shown whole
 def table_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterator[Block]:
     """The tables of a session with their rows and columns, then the first ``limit`` (0: all) entries of each map."""
     plain = screen.width is None
-    for line in _header(session):
+    for line in _header(session, screen.width):
         yield [("# ", ""), *line] if plain else line
     tables = {name: session.database.table(name) for name in recorded_tables(session.manifest)}
     if not tables:
@@ -88,7 +88,7 @@ def section_lines(session: Session, screen: Screen, *, limit: int = 30) -> Itera
         yield Table(columns, rows)
         if len(shown) < len(frame):
             total = session.sql(f"select count(*) from {name}").rows()[0][0]
-            yield [(rest(int(total) - len(shown), "row", "rows"), "dim")]
+            yield [(rest(int(total) - len(shown), "row"), "dim")]
 
 
 def _section_text(value: Any, kind: str, start_ns: int) -> str:
@@ -127,7 +127,7 @@ def map_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterator[
             yield from _content(session, found, limit)
 
 
-def _header(session: Session) -> Iterator[Line]:
+def _header(session: Session, width: int | None) -> Iterator[Line]:
     manifest = session.manifest
     for key, said in (
         ("command", shlex.join(manifest.command)),
@@ -140,10 +140,10 @@ def _header(session: Session) -> Iterator[Line]:
     if manifest.duration_ns:
         yield [(f"{'duration':<9}", "dim"), (f"{manifest.duration_ns / 1e9:.3f} s", "")]
     for note in manifest.notes:
-        yield [(f"{'note':<9}", "dim"), (note, "yellow")]
+        yield from wrapped((f"{'note':<9}", "dim"), (note, "yellow"), width)
     lost = _lost(session)
     if lost:
-        yield [(loss_text(lost), "bold red")]
+        yield from wrapped(("", ""), (loss_text(lost), "bold red"), width)
 
 
 def _lost(session: Session) -> dict[str, int]:
@@ -246,5 +246,10 @@ def _rows(database: Database, name: str) -> int:
 def column_kinds(database: Database, frame: "polars.DataFrame") -> dict[str, str]:
     """The semantic types of an answer's columns, as far as their names give them."""
     tables = [database.table(name) for name in sorted({*schema.TABLES, *database.names})]
-    storage = {name: "bigint" if kind.is_integer() else "" for name, kind in frame.schema.items()}
+    import polars as pl
+
+    storage = {
+        name: "bigint" if kind.is_integer() else "varchar" if kind == pl.String else ""
+        for name, kind in frame.schema.items()
+    }
     return column_types(storage, tables)

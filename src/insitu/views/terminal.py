@@ -4,19 +4,22 @@ A view yields lines of (text, style) pieces, and tables; only writing to a termi
 """
 
 import io
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
 from insitu.terminal_text import UNENCODABLE, TerminalStream, columns, is_plain, printable
-from insitu.views.table import Line, Table, plain_lines, rich_table, shorten
+from insitu.views.table import Cell, Line, Table, plain_lines, rich_table, shorten
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Block", "Line", "Screen", "heat", "shorten"]
+__all__ = ["Block", "Line", "Screen", "heat", "shorten", "wrapped"]
 
 Block = Line | Table
+
+_LEAST_WRAPPED: Final = 8  # columns
 
 # Share of all in per cent, from here on -> rich style.
 _HEAT: Final = ((20.0, "bold red"), (5.0, "red"), (1.0, "yellow"), (0.2, ""), (0.0, "dim"))
@@ -66,6 +69,16 @@ def _print_line(console: "Console", line: Line, width: int) -> None:
     text = Text.assemble(*((printable(text), style) for text, style in line))
     text.truncate(width, overflow="ellipsis")
     console.print(text, no_wrap=True, overflow="ellipsis", crop=True)
+
+
+def wrapped(head: Cell, text: Cell, width: int | None) -> Iterator[Line]:
+    """The lines of a text of which nothing may be cut off, such as advice: ``head`` goes before the first of them."""
+    whole, style = printable(text[0]), text[1]
+    lines = [whole]
+    if width is not None:
+        lines = textwrap.wrap(whole, max(width - len(head[0]), _LEAST_WRAPPED), break_on_hyphens=False)
+    for number, line in enumerate(lines):
+        yield [head if number == 0 else (" " * len(head[0]), ""), (line, style)]
 
 
 def heat(percent: float) -> str:

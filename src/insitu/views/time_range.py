@@ -6,7 +6,7 @@ from typing import Final
 from insitu.errors import InsituError
 from insitu.session.weighted_stacks import WeightedStacks
 
-__all__ = ["check_range", "time_range"]
+__all__ = ["check_range", "range_ns", "time_range"]
 
 _RANGE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)-(\d{1,9}(?:\.\d{1,9})?)")
 
@@ -19,6 +19,12 @@ def time_range(text: str) -> tuple[float, float]:
             f"{text!r} is not a range", remedy="--range wants FROM-TO in seconds, such as 2.5-4", status=2
         )
     return float(match[1]), float(match[2])
+
+
+def range_ns(stacks: WeightedStacks, text: str) -> int:
+    """How much of the recording's time lies in the range ``text``, in nanoseconds."""
+    start, end = time_range(text)
+    return max(min(round(end * 1e9), stacks.duration_ns) - round(start * 1e9), 0)
 
 
 def check_range(stacks: WeightedStacks, text: str) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from insitu.errors import InsituError
+from insitu.plurals import counted
 from insitu.session.weighted_stacks import Selection
 from insitu.symbols.frame import KERNEL, PYTHON, WAKER, Frame
 from insitu.views.hints import hints
 from insitu.views.losses import loss_text
 from insitu.views.quantity import duration, rest
 from insitu.views.table import Column, Table
-from insitu.views.terminal import heat
+from insitu.views.terminal import heat, wrapped
 
 if TYPE_CHECKING:
     from insitu.session.reader import Session
@@ -60,7 +60,7 @@ class _Wall:
 
     def __init__(self, session: Session) -> None:
         if _TABLE not in session.tables:
-            raise InsituError(f"{session.path}: no wall time was recorded", remedy="insitu why records it")
+            raise InsituError(f"{session.name}: no wall time was recorded", remedy="insitu why records it")
         stacks = session.stacks(Selection(table=_TABLE))
         self.hints, self.losses = hints(stacks), stacks.losses
         self._parent, self._frame, self._frames = stacks.parent.tolist(), stacks.frame.tolist(), stacks.frames
@@ -192,29 +192,29 @@ def _chain(wall: _Wall, rows: Sequence[_Row]) -> list[str]:
 
 def why_lines(session: Session, screen: Screen, *, limit: int = 20) -> Iterator[Block]:
     """The report of a session. Raises InsituError where it has no wall time."""
-    wall = _Wall(session)
+    wall, width = _Wall(session), screen.width or _PIPE_WIDTH
     threads = sorted(wall.by_thread, key=lambda utid: -sum(wall.by_thread[utid].values()))
     if not wall.total_ns:
         yield [("no thread of the target was alive while it was recorded", "")]
         return
     names = ", ".join(sorted({wall.threads[utid][2] for utid in threads})[:4])
-    count = f"{len(threads)} thread" + "s" * (len(threads) != 1)
+    count = counted(len(threads), "thread")
     longest = duration(max(sum(states.values()) for states in wall.by_thread.values()))
     yield [(f"Wall time of {names}: {duration(wall.total_ns)} in all, of {count} in {longest}", "bold")]
     if wall.losses:
-        yield [(loss_text(wall.losses), "bold red")]
+        yield from wrapped(("", ""), (loss_text(wall.losses), "bold red"), width)
     yield []
-    yield from _verdict(wall, screen)
+    yield from _verdict(wall, width)
     yield []
     groups = _groups(wall, threads, limit)
     yield _thread_table(wall, groups, limit)
     if limit and len(groups) > limit:
-        yield [(rest(sum(map(len, groups[limit:])), "thread", "threads"), "dim")]
+        yield [(rest(sum(map(len, groups[limit:])), "thread"), "dim")]
     for hint in wall.hints:
-        yield from _wrapped("", hint, screen, "dim")
+        yield from wrapped(("", ""), (hint, "dim"), width)
 
 
-def _verdict(wall: _Wall, screen: Screen) -> Iterator[Block]:
+def _verdict(wall: _Wall, width: int) -> Iterator[Block]:
     for cause, ns, count, rows in wall.causes()[:_MOST_SENTENCES]:
         share = ns / wall.total_ns
         if share < _LEAST_SHARE:
@@ -224,10 +224,10 @@ def _verdict(wall: _Wall, screen: Screen) -> Iterator[Block]:
         sentence = f"{of} {_sentence(wall, cause, rows)}"
         if cause.state == "blocked" and count > 1:
             sentence += f" ({count:,} times, {duration(ns / count)} each)"
-        yield from _wrapped(f"{100 * share:5.1f} %  ", sentence, screen, heat(100 * share))
+        yield from wrapped((f"{100 * share:5.1f} %  ", heat(100 * share)), (sentence, ""), width)
         if cause.state == "blocked":
             for line in _chain(wall, rows):
-                yield from _wrapped(" " * 9, line, screen, "dim")
+                yield from wrapped((" " * 9, ""), (line, "dim"), width)
 
 
 def _named(wall: _Wall, utids: Sequence[int]) -> str:
@@ -236,12 +236,6 @@ def _named(wall: _Wall, utids: Sequence[int]) -> str:
         return wall.label(utids[0])
     names = {wall.threads[utid][2] for utid in utids}
     return f"{len(utids)} threads" + (f" {names.pop()}" if len(names) == 1 else "")
-
-
-def _wrapped(head: str, text: str, screen: Screen, style: str) -> Iterator[Block]:
-    lines = textwrap.wrap(text, (screen.width or _PIPE_WIDTH) - len(head), break_on_hyphens=False)
-    for at, line in enumerate(lines):
-        yield [(head if not at else " " * len(head), style), (line, "dim" if style == "dim" else "")]
 
 
 # The figures

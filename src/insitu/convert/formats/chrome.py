@@ -37,7 +37,7 @@ _SWITCHED: Final = ("next_pid", "next_comm", "prev_pid", "prev_state")
 
 def export_chrome(session: "Session", options: ExportOptions) -> Iterator[bytes]:
     """The document of a session's threads, spans, counters and events, in pieces. Raises InsituError without any."""
-    require_trace(session)
+    require_trace(session, "chrome", samples=False)
     head = {"title": valid_text(options.title), "kernel": valid_text(session.manifest.kernel), "clock": "monotonic"}
     yield f'{{"displayTimeUnit":"ns","otherData":{json_line(head)},"traceEvents":['.encode()
     waiting: list[str] = []

@@ -48,7 +48,7 @@ _BOOTTIME, _MONOTONIC, _REALTIME = 6, 3, 1  # protos/perfetto/common/builtin_clo
 
 def export_perfetto(session: "Session", options: ExportOptions) -> Iterator[bytes]:
     """The packets of a session's threads, spans, counters, samples and events. Raises InsituError without any."""
-    require_trace(session)
+    require_trace(session, "perfetto", samples=True)
     yield _head(session)
     who = threads(session)
     yield _thread_tracks(who)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from insitu.convert.formats.protobuf import message, number, packed, varint
 from insitu.convert.formats.registry import ExportOptions
 from insitu.convert.formats.stack_text import joined
+from insitu.plurals import counted
 from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import WeightedStacks
 from insitu.symbols.frame import Frame
@@ -102,7 +103,7 @@ def write_pprof(stacks: WeightedStacks, *, compress: bool = True) -> bytes:
         parts.append(message(_PERIOD_TYPE, types[-1]) + number(_PERIOD, 1_000_000_000 // stacks.frequency_hz))
     lost = sum(stacks.losses.values())
     if lost:
-        parts.append(packed(_COMMENT, [tables.string(f"{lost} records were lost")]))
+        parts.append(packed(_COMMENT, [tables.string(f"{counted(lost, 'record was', 'records were')} lost")]))
     parts.append(number(_DEFAULT_SAMPLE_TYPE, tables.string(kind[0])))
     parts += tables.written
     parts += [message(_STRING_TABLE, text.encode(errors="backslashreplace")) for text in tables.strings]

@@ -46,7 +46,7 @@ def export_trace_dat(session: "Session", options: ExportOptions) -> Iterator[byt
     """The file of a session's trace events. Raises InsituError where it has none whose format is kept."""
     if len(machines(session).name) > 1:
         raise InsituError(
-            f"{session.path}: of a host and its guests, and a trace.dat is of one machine",
+            f"{session.name}: of a host and its guests, and a trace.dat is of one machine",
             remedy="export --format perfetto, or the session of one of them",
         )
     formats = recorded_formats(session)
@@ -60,12 +60,12 @@ def export_trace_dat(session: "Session", options: ExportOptions) -> Iterator[byt
             found.append(_Rows(prefix, events.ts_ns, events.cpu, made))
     if not found:
         raise InsituError(
-            f"{session.path}: no trace events of the kernel to export",
+            f"{session.name}: no trace events of the kernel to export",
             remedy="record with insitu events, or export --format perfetto",
         )
     cpus = max(session.manifest.cpus, *(int(each.cpu.max()) + 1 for each in found))
     if cpus > _MOST_CPUS:
-        raise InsituError(f"{session.path}: events of CPU {cpus - 1}, more than a trace.dat is written for")
+        raise InsituError(f"{session.name}: events of CPU {cpus - 1}, more than a trace.dat is written for")
     yield from _file(session, formats, found, cpus)
 
 

@@ -104,11 +104,24 @@ class EventRows(NamedTuple):
     fields: "polars.DataFrame"
 
 
-def require_trace(session: "Session") -> None:
-    """Raise InsituError unless the session has something that lies on an axis of time."""
-    names = [name for name in session.tables if name in ("span", "counter", "sample") or name.startswith("event.")]
-    if not any(session.manifest.tables.get(name, {"rows": 1}).get("rows") for name in names):
-        raise InsituError(f"{session.path}: no spans, counters, samples or events to export")
+def require_trace(session: "Session", name: str, *, samples: bool) -> None:
+    """Raise InsituError unless the session has something that the format ``name`` has a place for."""
+    own = ("span", "counter", "sample") if samples else ("span", "counter")
+    have = [table for table in session.tables if session.database.rows(table)]
+    if any(table in own or _is_of_events(session, table) for table in have):
+        return
+    places = f"spans, counters{', samples' if samples else ''} and events with a time, a thread and a CPU"
+    raise InsituError(
+        f"{session.name}: {name} holds {places}; the session has none of them",
+        remedy="export its samples with --format perfetto or speedscope"
+        if "sample" in have
+        else "insitu sql --format csv writes any table",
+    )
+
+
+def _is_of_events(session: "Session", table: str) -> bool:
+    """Whether a table is one of events, with a time, a thread and a CPU."""
+    return table.startswith("event.") and all(map(session.database.table(table).column, HEAD))
 
 
 def threads(session: "Session") -> Threads:
@@ -117,7 +130,7 @@ def threads(session: "Session") -> Threads:
     all_machines = machines(session)
     for ids in (process["upid"], thread["utid"]):
         if not len(ids) or int(_ints(ids).max()) >= len(ids):
-            raise damaged_recording(session.path, "ids of processes or threads have gaps")
+            raise damaged_recording(session.name, "ids of processes or threads have gaps")
     machine = within(_ints(process["machine"]), len(all_machines.name))
     process_pid = _apart(_ints(process["pid"]), machine)
     upid = within(_ints(thread["upid"]), len(process))
@@ -188,10 +201,10 @@ def event_tables(session: "Session", threads: int) -> Iterator[EventRows]:
     kinds = recorded_formats(session)
     all_machines = machines(session)
     for table in session.tables:
-        if not table.startswith("event."):
+        if not _is_of_events(session, table):
             continue
         found = session[table].sort("ts_ns")
-        if not len(found) or any(name not in found.columns for name in HEAD):
+        if not len(found):
             continue
         category, name, _ = kinds.get(table, ("event", table.rpartition(".")[2], ""))
         columns = session.database.table(table).columns

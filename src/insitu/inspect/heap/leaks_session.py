@@ -13,29 +13,10 @@ from insitu.inspect.heap.reachability import CLASSES
 from insitu.kernel import procfs
 from insitu.session.directory import created_whole
 from insitu.session.manifest import Manifest
-from insitu.session.schema import Column, Table, register
+from insitu.session.special_tables import HEAP_BLOCK
 from insitu.session.writer import SessionWriter
 
-__all__ = ["HEAP_BLOCK", "save"]
-
-HEAP_BLOCK = register(
-    Table(
-        "heap_block",
-        "a block of malloc() that is in use (insitu leaks)",
-        (
-            Column("ts_ns", "timestamp"),
-            Column("upid", "upid"),
-            Column("address", "user_address"),
-            Column("size", "bytes", "what may be used of it: malloc_usable_size()"),
-            Column("class", "enum", "definitely lost, indirectly lost, possibly lost, still reachable"),
-            Column("content", "enum", "object (C++, with virtual functions), text, pattern, zeros, pointers, data"),
-            Column("first_word", "unsigned"),
-            Column("lost_with", "user_address", "the definitely lost block that it is lost with", nullable=True),
-            Column("held_by", "user_address", "a block through which it is reached; null: by a root", nullable=True),
-            Column("arena", "integer", "0: the main one; -1: a mapping of its own"),
-        ),
-    )
-)
+__all__ = ["save"]
 
 
 def save(path: Path, found: Leaks) -> int:

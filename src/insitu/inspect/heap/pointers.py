@@ -108,12 +108,25 @@ def _found(
     target = np.searchsorted(heap.addresses, values, side="right") - 1
     offset = values - heap.addresses[target]
     inside = offset < heap.sizes[target]
+    headers = np.flatnonzero(offset == heap.sizes[target] - np.uint64(WORD))
+    inside[headers] = ~_are_left(heap, np.uint64(address) + at[headers].astype(np.uint64) * np.uint64(WORD))
     at, target, offset = at[inside], target[inside], offset[inside]
     sure = offset == 0
     inner = np.flatnonzero(~sure)
     sure[inner] = usual(memory, heap, tables, target[inner], offset[inner], heuristics)
     where = np.uint64(address) + at.astype(np.uint64) * np.uint64(WORD)
     return Pointers(where, target.astype(np.int32), sure)
+
+
+def _are_left(heap: Heap, where: U64) -> Flags:
+    """Whether words that point to headers of chunks are what malloc() left of its lists: those in blocks.
+
+    The last word that may be used of a block is the first of the next chunk's header, to which the links of free
+    chunks point; they stay in memory that is a part of other blocks later.
+    """
+    block = np.searchsorted(heap.addresses, where, side="right") - 1
+    left: Flags = (block >= 0) & (where - heap.addresses[block] < heap.sizes[block])
+    return left
 
 
 def usual(memory: Memory, heap: Heap, tables: Tables, target: I64, offset: U64, heuristics: Sequence[str]) -> Flags:

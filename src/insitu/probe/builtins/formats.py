@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from insitu.plurals import counted
 from insitu.probe import ast
 from insitu.probe.output.printf_formats import Conversion, parse_format
 
@@ -26,6 +27,8 @@ def checked_format(checker: Checker, call: ast.Call) -> list[Conversion]:
     given = len(call.arguments) - 1
     if given != len(conversions):
         raise checker.error(
-            f"{call.name}: the format has {len(conversions)} conversions, but {given} values are given", call
+            f"{call.name}: the format has {counted(len(conversions), 'conversion')},"
+            f" but {counted(given, 'value is', 'values are')} given",
+            call,
         )
     return conversions

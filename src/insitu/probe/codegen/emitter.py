@@ -72,9 +72,14 @@ class Function:
         *,
         parameters: str = "ptr %ctx",
         callback: bool = False,
+        result: str = "0",
     ) -> None:
-        """``callback``: a function that only this module calls, or passes on to be called back."""
+        """``callback``: a function that only this module calls, or passes on to be called back.
+
+        ``result``: what is returned for "0", which is what programs return that have nothing to say.
+        """
         self.module = module
+        self.result = result
         self.name = name
         self.section = section
         self._parameters = parameters
@@ -165,7 +170,7 @@ class Function:
 
     def ret(self, value: str) -> None:
         """Leave the function."""
-        self.emit(f"ret i64 {value}")
+        self.emit(f"ret i64 {self.result if value == '0' else value}")
         self.terminated = True
 
     def phi(self, kind: str, *incoming: tuple[str, str]) -> str:

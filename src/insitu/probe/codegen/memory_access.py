@@ -88,7 +88,7 @@ class MemoryAccess(ABC):
         emit.setup("  %scratch_all = call ptr inttoptr (i64 1 to ptr)(i64 %scratch_map, ptr %scratch_key)\n")
         emit.setup("  %scratch_null = icmp eq ptr %scratch_all, null\n")
         emit.setup("  br i1 %scratch_null, label %scratch_missing, label %scratch_found\n")
-        emit.setup("scratch_missing:\n  ret i64 0\nscratch_found:\n")
+        emit.setup(f"scratch_missing:\n  ret i64 {emit.result}\nscratch_found:\n")
         emit.setup(f"  %scratch = getelementptr i8, ptr %scratch_all, i64 {self.layout.scratch_bytes()}\n")
         self.scratch_base = "%scratch"
         self.link.scratch_found(self.scratch_base)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from insitu.kernel.bpf_abi import ProgramType
 from insitu.probe import ast
 from insitu.probe.codegen.emitter import Function, Module
 from insitu.probe.codegen.helpers import Helper
@@ -128,7 +129,15 @@ class ClauseLowering:
         probe = self._clause.probe
         suffix = f"_{number}" if number else ""
         line, _ = self._checker.source.line_column(probe.span.start)
-        emit = Function(self._module, f"probe_{self._index}{suffix}", line, f"p{self._index}{suffix}")
+        # A tracepoint's event is only passed on to perf's users, who are others, if the program does not return 0.
+        passes_on = self._clause.kind.type == ProgramType.TRACEPOINT
+        emit = Function(
+            self._module,
+            f"probe_{self._index}{suffix}",
+            line,
+            f"p{self._index}{suffix}",
+            result="1" if passes_on else "0",
+        )
         emit.setup("  %context = call ptr @llvm.preserve.static.offset(ptr %ctx)\n")
         low = Lowering(RULES, self._checker, emit, self._layout, self._clause, self._index)
         if not number:

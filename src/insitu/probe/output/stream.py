@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from msgspec.structs import replace
 
+from insitu.plurals import counted
 from insitu.probe.layout import EVENT_HEAD, MapLayout, RecordLayout
 from insitu.probe.output.formatting import Formatter, Members
 from insitu.probe.runtime.decode import decoder
@@ -323,11 +324,11 @@ class TextOutput(Output):
 
     def attaching(self, count: int) -> None:
         if not self.formatter.newer_form:
-            self.write(f"Attaching {count} probe{'s' if count != 1 else ''}...\n")
+            self.write(f"Attaching {counted(count, 'probe')}...\n")
 
     def attached(self, count: int) -> None:
         if self.formatter.newer_form:
-            self.write(f"Attached {count} probe{'s' if count != 1 else ''}\n")
+            self.write(f"Attached {counted(count, 'probe')}\n")
 
     def text(self, kind: str, text: str) -> None:
         self.write(text)

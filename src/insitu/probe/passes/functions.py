@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from insitu.plurals import counted
 from insitu.probe import ast
 from insitu.probe.passes.growth import Growth, nodes_of
 from insitu.probe.source import ScriptError, Source
@@ -81,7 +82,7 @@ class _Expander:
         self.called.add(node.name)
         wanted, given = len(function.parameters), len(node.arguments)
         if wanted != given:
-            message = f"{node.name}() takes {wanted} argument{'s' * (wanted != 1)}, not {given}"
+            message = f"{node.name}() takes {counted(wanted, 'argument')}, not {given}"
             raise ScriptError(message, self._source, node.span)
         return self._copy(function, node)
 

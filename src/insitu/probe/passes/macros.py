@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from insitu.plurals import plural
 from insitu.probe import ast
 from insitu.probe.passes.growth import Growth, nodes_of
 from insitu.probe.passes.substitution import substituted
@@ -97,7 +98,8 @@ class _Expander:
         if not alike:
             counts = sorted({len(macro.parameters) for macro in macros})
             wanted = " or ".join(map(str, counts))
-            message = f"macro {node.name}() takes {wanted} argument{'s' * (counts != [1])}, not {len(node.arguments)}"
+            arguments = plural(max(counts), "argument")
+            message = f"macro {node.name}() takes {wanted} {arguments}, not {len(node.arguments)}"
             return ScriptError(message, self.source, node.span)
         pairs = zip(alike[-1].parameters, node.arguments, strict=True)
         parameter, argument = next(pair for pair in pairs if not _fits(*pair))

@@ -17,7 +17,7 @@ from insitu.kernel.trace_instance import TraceInstance
 from insitu.kernel.tracefs_leftovers import leave_nothing, remove_dead
 from insitu.kernel.tracefs_owner import owner_name
 from insitu.record.row_log import RowLog
-from insitu.session.schema import Column, Table, register
+from insitu.session.special_tables import LATENCY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,26 +25,8 @@ if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
     from insitu.record.source import Loss, Target
 
-__all__ = ["LATENCY", "STACK", "TRACERS", "LatencySource", "Result"]
+__all__ = ["STACK", "TRACERS", "LatencySource", "Result"]
 
-LATENCY: Final = register(
-    Table(
-        "latency",
-        "What a latency tracer has measured: its longest section, or each period, expiry or gap.",
-        (
-            Column("ts_ns", "timestamp", "of a section, the end of the recording"),
-            Column("cpu", "cpu", "-1: unknown"),
-            Column("tracer", "enum", "`irqsoff`, `wakeup_rt`, `osnoise`, `timerlat` ..."),
-            Column("context", "enum", "of timerlat `irq`, `thread` or `user-ret`, of hwlat `inner` or `outer`"),
-            Column("latency_ns", "duration", "of osnoise, the longest single noise of the period"),
-            Column("runtime_ns", "duration", "of osnoise: how long it measured", nullable=True),
-            Column("noise_ns", "duration", "of osnoise: how much of that others had the CPU", nullable=True),
-            Column("task", "text", "of a section: the task, and its priority"),
-            Column("started", "name", "of a section: where interrupts or preemption were disabled"),
-            Column("ended", "name", "of a section: where they were enabled again"),
-        ),
-    )
-)
 
 STACK: Final = "stack"
 # Tracer -> the kernel's option that has it.

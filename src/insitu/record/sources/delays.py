@@ -15,42 +15,17 @@ from insitu.kernel.taskstats import KINDS, Delays, EndNotices, TaskStats
 from insitu.record.descendants import Descendants
 from insitu.record.row_log import RowLog
 from insitu.record.source import Loss
-from insitu.session.schema import Column, Table, register
+from insitu.session.special_tables import DELAY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from insitu.record.source import Target
 
-__all__ = ["DELAY", "MEANINGS", "DelaysSource"]
+__all__ = ["DelaysSource"]
 
 _NONE = Delays(0, {}, {})
 _INTERVAL_S = 1.0
-
-MEANINGS = {
-    "cpu": "runnable, and another ran",
-    "blkio": "waiting for synchronous block I/O",
-    "swapin": "waiting for pages to be read from swap",
-    "freepages": "reclaiming memory itself",
-    "thrashing": "waiting for pages that were dropped a short time ago",
-    "compact": "compacting memory itself",
-    "wpcopy": "copying pages on write",
-    "irq": "interrupted",
-}
-
-DELAY = register(
-    Table(
-        "delay",
-        "What a process did and was delayed by in an interval of some second, its threads summed (taskstats).",
-        (
-            Column("ts_ns", "timestamp", "end of the interval"),
-            Column("utid", "utid", "the process's first thread"),
-            Column("run_ns", "duration", "on a CPU"),
-            *(Column(f"{kind}_ns", "duration", MEANINGS[kind], nullable=True) for kind in KINDS),
-            *(Column(f"{kind}_count", "count", nullable=True) for kind in KINDS),
-        ),
-    )
-)
 
 
 class DelaysSource:

@@ -30,7 +30,11 @@ _SCRIPT: Final = """
 config = { max_map_keys = 65536; print_maps_on_exit = false; }
 %(begin)s
 tracepoint:sched:sched_process_fork %(of_target)s { @target[args.child_pid] = 1; }
-tracepoint:sched:sched_process_exit %(of_target)s { delete(@target[tid]); }
+tracepoint:sched:sched_process_exit %(of_target)s {
+    // The main thread may end before others.
+    if (tid != pid) { delete(@target[tid]); }
+    if (curtask->signal->live.counter == 0) { delete(@target[pid]); }
+}
 tracepoint:sched:sched_switch %(leaves)s {
     @off[tid] = 1;
     emit("out", (state = args.prev_state, executed = (uint64)curtask.se.sum_exec_runtime,

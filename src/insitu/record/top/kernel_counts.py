@@ -43,7 +43,11 @@ BEGIN {
     @ready[(uint32)0xffffffff] = (uint64)0; @off[(uint32)0xffffffff] = (uint64)0;
 }
 tracepoint:sched:sched_process_fork %(of_target)s { @target[(uint32)args.child_pid] = (uint64)1; }
-tracepoint:sched:sched_process_exit %(of_target)s { delete(@target[tid]); }
+tracepoint:sched:sched_process_exit %(of_target)s {
+    // The main thread may end before others.
+    if (tid != pid) { delete(@target[tid]); }
+    if (curtask->signal->live.counter == 0) { delete(@target[pid]); }
+}
 rawtracepoint:sys_enter %(mine)s { @calls[pid] = count(); }
 profile:hz:%(hertz)d /pid%(and_mine)s/ { @on_cpu[pid, tid, kstack, ustack] = count(); }
 rawtracepoint:sched_wakeup {

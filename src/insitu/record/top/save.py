@@ -5,38 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from insitu.kernel import procfs
+from insitu.plurals import counted
 from insitu.record.top.functions import Functions
 from insitu.record.top.kernel_counts import HERTZ
 from insitu.record.top.tick import Process, Tick
 from insitu.session.core_tables import COUNTER, SAMPLE, TRACK
 from insitu.session.directory import created_whole
 from insitu.session.manifest import Manifest
-from insitu.session.schema import Column, Table, register
+from insitu.session.special_tables import PROCESS_TICK
 from insitu.session.writer import SessionWriter
 
-__all__ = ["PROCESS_TICK", "save"]
-
-PROCESS_TICK: Final = register(
-    Table(
-        "process_tick",
-        "What a process did in an interval of `insitu top`.",
-        (
-            Column("ts_ns", "timestamp", "start"),
-            Column("dur_ns", "duration", "length of the interval"),
-            Column("upid", "upid"),
-            Column("cpu_ns", "duration", "time on a CPU"),
-            Column("wait_ns", "duration", "runnable, without a CPU; null: unknown", nullable=True),
-            Column("off_cpu_ns", "duration", "other waits that ended in the interval; null: unknown", nullable=True),
-            Column("calls", "count", "system calls; null: unknown", nullable=True),
-            Column("read_bytes", "bytes", "from storage; null: unknown", nullable=True),
-            Column("written_bytes", "bytes", "to storage; null: unknown", nullable=True),
-            Column("rss_bytes", "bytes", "resident memory at the end"),
-        ),
-    )
-)
+__all__ = ["save"]
 
 
 def save(path: Path, ticks: Sequence[Tick], wanted: Callable[[Process], bool], functions: Functions) -> str:
@@ -61,7 +43,7 @@ def save(path: Path, ticks: Sequence[Tick], wanted: Callable[[Process], bool], f
         _machine(writer, ticks, offset_ns)
         writer.finish()
     seconds = (ticks[-1].time_ns - first) / 1e9
-    return f"{path}: {seconds:.0f} s, {len(upids)} processes, {samples} samples"
+    return f"{path}: {seconds:.0f} s, {counted(len(upids), 'process', 'processes')}, {counted(samples, 'sample')}"
 
 
 def _processes(

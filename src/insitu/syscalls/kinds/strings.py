@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from insitu.plurals import counted
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Array, Bytes, String
 
@@ -76,8 +77,7 @@ def _strings(argument: Argument) -> str | None:
     if address is None and not addresses:
         return None
     if argument.given == ("environment",) and not argument.options.verbose:
-        plural = "" if len(addresses) == 1 else "s"
-        return f"{hexadecimal(argument.value)} /* {len(addresses)} var{plural} */"
+        return f"{hexadecimal(argument.value)} /* {counted(len(addresses), 'var')} */"
     shown = addresses if argument.options.verbose else addresses[:32]
     unreadable = address is None
     words = [string(argument.at(each), argument.options.string_limit) or hexadecimal(each) for each in shown]

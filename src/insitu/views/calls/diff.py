@@ -82,7 +82,7 @@ def changes_table(rows: Sequence[CallChange], *, width: int | None, limit: int =
         cells.append([*((text, style) for text in texts), (name, style)])
     yield Table(columns, cells)
     if limit and len(rows) > limit:
-        yield [(rest(len(rows) - limit, "function", "functions"), "dim")]
+        yield [(rest(len(rows) - limit, "function"), "dim")]
 
 
 def changes_json(rows: Sequence[CallChange], limit: int = 0) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from insitu.errors import InsituError
+from insitu.plurals import plural
 from insitu.session.call_table import INTERRUPT, CallTable
 from insitu.session.distinct import groups
 from insitu.views.calls.functions import UNTRACED
@@ -80,7 +81,7 @@ def subtree_text(lines: Sequence[CallLine], min_percent: float) -> Iterator[str]
         within = call._replace(depth=call.depth + 1, interrupt=False)
         rest = []
         if short:
-            name = f"... {len(short)} shorter call{'s' if len(short) > 1 else ''}"
+            name = f"... {len(short)} shorter {plural(len(short), 'call')}"
             rest.append(call_text(within._replace(dur_ns=sum(short), self_ns=-1, function=name)))
         if callees[at] and call.self_ns >= least:
             rest.append(call_text(within._replace(dur_ns=call.self_ns, function=UNTRACED)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from insitu.plurals import counted
 from insitu.session.call_table import INTERRUPT
 from insitu.valid_text import json_document
 from insitu.views.calls.functions import UNTRACED, CalleeTime, FunctionCalls
@@ -50,7 +51,7 @@ def functions_table(rows: Sequence[FunctionCalls], limit: int = 0) -> Iterator[B
         )
     yield Table(_COLUMNS, cells)
     if limit and len(rows) > limit:
-        yield [(rest(len(rows) - limit, "function", "functions"), "dim")]
+        yield [(rest(len(rows) - limit, "function"), "dim")]
 
 
 def functions_json(rows: Sequence[FunctionCalls], limit: int = 0) -> str:
@@ -81,7 +82,12 @@ def callees_table(
     function: str, calls: int, total_ns: int, parts: Sequence[CalleeTime], not_traced: NotTraced | None = None
 ) -> Iterator[Block]:
     """What the calls of a function consist of; ``not_traced`` None: its machine code is not known."""
-    yield [(f"{function}: {calls} calls, {duration(total_ns)}, {duration(total_ns / max(calls, 1))} each", "bold")]
+    yield [
+        (
+            f"{function}: {counted(calls, 'call')}, {duration(total_ns)}, {duration(total_ns / max(calls, 1))} each",
+            "bold",
+        )
+    ]
     columns = [Column("%"), Column("total"), Column("calls"), Column("each"), Column("in", "left", names=True)]
     rows = []
     for part in parts:

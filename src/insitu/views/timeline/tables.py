@@ -174,7 +174,7 @@ def _extent(session: Session, events: Sequence[Table]) -> tuple[int, int]:
         low, high = session.sql(f"select min(low), max(high) from ({' union all '.join(terms)})").row(0)
     if low is None:
         raise InsituError(
-            f"{session.path}: nothing in it has a time",
+            f"{session.name}: nothing in it has a time",
             remedy="a timeline needs samples, spans, system calls, thread states or events",
         )
     return int(low), max(int(high), session.manifest.end_ns, int(low) + 1)

@@ -50,7 +50,8 @@ export class Measure {
       if (left < 0) break;
       end += character.length;
     }
-    return end < 2 ? "" : `${text.slice(0, end)}…`;
+    const kept = text.slice(0, end).replace(/[<([{]…?$/, ""); // half a pair of brackets says nothing
+    return end < 2 ? "" : `${kept}…`;
   }
 
   private clipHead(text: string, room: number): string {

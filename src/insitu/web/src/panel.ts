@@ -37,6 +37,7 @@ export class FlamePanel {
   private readonly spoken = element("div", { class: "spoken", role: "status", "aria-live": "polite" });
   private readonly empty = element("p", { class: "empty quiet" });
   private readonly side: HTMLElement;
+  private readonly pointer: Pointer;
   private tree!: Tree;
   /** The tree as recorded, whose sums are exact whatever is shown; and the one that may be split by thread. */
   private forward!: Tree;
@@ -79,7 +80,7 @@ export class FlamePanel {
       "aria-label",
       "Flame graph: arrow keys move between frames, Enter zooms, Escape goes back",
     );
-    new Pointer(this.graph, {
+    this.pointer = new Pointer(this.graph, {
       describe: (node) => (this.isDescribed(node) ? null : this.describe(node)),
       click: (node) => {
         this.select(node);
@@ -119,6 +120,7 @@ export class FlamePanel {
     const zoom = nodeOfPath(this.tree, this.focus());
     this.graph.show(this.tree, this.names.label, this.toolbar.flag("icicle"), this.data.meta.minWidth);
     if (zoom !== this.zoomed || rebuilt) {
+      this.pointer.leave();
       this.zoomed = zoom;
       if (rebuilt) this.graph.selected = this.graph.hovered = zoom || -1;
       this.graph.zoom(zoom, animated && rebuilt !== "other");

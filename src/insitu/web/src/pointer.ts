@@ -2,7 +2,7 @@
 
 import { factElements } from "./details";
 import { element } from "./dom";
-import type { Graph } from "./graph";
+import { ROW, type Graph } from "./graph";
 import type { Fact } from "./numbers";
 
 export interface Described {
@@ -17,6 +17,9 @@ interface Handlers {
   click(node: number): void;
 }
 
+/** Pixels between the pointer and a box above or below it: the row under the pointer stays in sight. */
+const GAP = ROW + 1;
+
 /** A box beside the pointer. */
 export class Tooltip {
   private readonly box = element("div", { class: "tooltip", role: "tooltip", hidden: true });
@@ -30,7 +33,7 @@ export class Tooltip {
     this.box.hidden = false;
     const { width, height } = this.box.getBoundingClientRect();
     const left = event.clientX + 14 + width > innerWidth ? event.clientX - width - 10 : event.clientX + 14;
-    const top = event.clientY + 18 + height > innerHeight ? event.clientY - height - 12 : event.clientY + 18;
+    const top = event.clientY + GAP + height > innerHeight ? event.clientY - height - GAP : event.clientY + GAP;
     this.box.style.transform = `translate(${Math.max(4, left)}px, ${Math.max(4, top)}px)`;
   }
 
@@ -84,7 +87,8 @@ export class Pointer {
     );
   }
 
-  private leave(): void {
+  /** Nothing is under the pointer any more: it left, or the graph has changed. */
+  leave(): void {
     this.tooltip.hide();
     if (this.graph.hovered < 0) return;
     this.graph.hovered = -1;

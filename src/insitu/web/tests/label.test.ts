@@ -16,6 +16,13 @@ describe("in a font in which every character is 10 pixels wide", () => {
     expect(measure.fit("libc.so.6+0x1234", 60)).toBe("…x1234");
   });
 
+  test("what is cut within brackets loses them", () => {
+    expect(measure.fit("std::map<int, int>::map", 40)).toBe("map");
+    expect(measure.fit("std::a_map<int>", 80)).toBe("a_map<…>");
+    expect(measure.fit("std::a_map<int>", 79)).toBe("a_map…");
+    expect(measure.fit("std::a_map<int>", 70)).toBe("a_map…");
+  });
+
   test("less than two characters are not shown", () => {
     expect(measure.fit("a_long_name", 30)).toBe("a_…");
     expect(measure.fit("a_long_name", 29)).toBe("");

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from insitu.errors import nearest
+from insitu.plurals import plural
 from insitu.probe import ast
 from insitu.probe.aggregations import Aggregation
 from insitu.probe.options import Options
@@ -406,7 +407,7 @@ class Checker:
             if len(entry.key.elements) != len(elements):
                 had, got = len(entry.key.elements), len(elements)
                 raise self.error(
-                    f"{node.name} is used with {got or 'no'} key{'s' * (got > 1)} here, "
+                    f"{node.name} is used with {got or 'no'} {plural(max(got, 1), 'key')} here, "
                     f"and with {had or 'none'} at {self.source.where(entry.first)}",
                     node,
                 )

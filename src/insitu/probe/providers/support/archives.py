@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import struct
-import zipfile
 
 from insitu.errors import InsituError
 
@@ -28,6 +27,8 @@ def stored_entry(archive: str, name: str) -> tuple[bytes, int]:
     :raises InsituError: when there is no such entry, or it is compressed: code cannot be mapped out of it.
     :raises OSError: when the archive cannot be read.
     """
+    import zipfile
+
     try:
         with zipfile.ZipFile(archive) as opened:
             entry = opened.getinfo(name)

@@ -8,6 +8,7 @@ could match depends on debug files, too.
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -31,10 +32,24 @@ class _Binary(Struct):
     changed: bool = False
 
 
+class Store(Protocol):
+    """Where places are kept: insitu.probe.cache."""
+
+    def places_key(self, identity: str, beginning: bytes) -> str:
+        """What identifies a state of a binary."""
+
+    def load_places(self, key: str) -> dict[str, int]:
+        """File offsets by function."""
+
+    def store_places(self, key: str, offsets: dict[str, int]) -> None:
+        """Keep them."""
+
+
 class KnownPlaces:
     """File offsets of functions, by the path under which the kernel finds the binary (Place.path)."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._binaries: dict[str, _Binary | None] = {}
 
     def offset(self, path: str, function: str) -> int | None:
@@ -56,11 +71,9 @@ class KnownPlaces:
 
     def keep(self) -> None:
         """Write what was added to the cache."""
-        from insitu.probe import cache
-
         for each in self._binaries.values():
             if each is not None and each.changed:
-                cache.store_places(each.key, each.offsets)
+                self._store.store_places(each.key, each.offsets)
                 each.changed = False
 
     def close(self) -> None:
@@ -72,14 +85,12 @@ class KnownPlaces:
 
     def _binary(self, path: str) -> _Binary | None:
         if path not in self._binaries:
-            self._binaries[path] = _opened(path)
+            self._binaries[path] = _opened(path, self._store)
         return self._binaries[path]
 
 
-def _opened(path: str) -> _Binary | None:
+def _opened(path: str, store: Store) -> _Binary | None:
     """None for what is in an archive, or cannot be opened: reading it will say why."""
-    from insitu.probe import cache
-
     if archived(path)[1]:
         return None
     root, inner = procfs.split_root(path)
@@ -90,8 +101,8 @@ def _opened(path: str) -> _Binary | None:
         return None
     try:
         identity = file_identity(descriptor)
-        key = cache.places_key(identity, os.pread(descriptor, _BEGINNING_BYTES, 0))
-        return _Binary(descriptor, identity, key, cache.load_places(key))
+        key = store.places_key(identity, os.pread(descriptor, _BEGINNING_BYTES, 0))
+        return _Binary(descriptor, identity, key, store.load_places(key))
     except OSError:
         os.close(descriptor)
         return None
