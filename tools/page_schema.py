@@ -23,6 +23,7 @@ _DECLARED = (
     Meta,
     page_data.TimelineThreads,
     page_data.Processes,
+    page_data.Machines,
     page_data.Counters,
     page_data.Functions,
     TimelineMeta,

@@ -41,3 +41,16 @@ def test_distinct_values_are_those_of_a_sort(rows: int, values: int) -> None:
     expected, expected_inverse = np.unique(column, return_inverse=True)
     assert found.tolist() == expected.tolist()
     assert inverse.tolist() == expected_inverse.tolist()
+
+
+def test_each_machine_has_tids_and_pids_of_its_own_and_shares_the_ids_of_the_session() -> None:
+    known = Identities()
+    guest = known.of_machine(1)
+    first, other = known.thread(7, known.process(7), name="host"), guest.thread(7, guest.process(7))
+    assert _utids(known, (7, 5), (9, 5)) == [first, 3]
+    assert _utids(guest, (7, 5), (9, 5), (0, 5)) == [other, 4, 0]
+    guest.name_unnamed({7: "vm", 9: "new", 100: "none"})
+    known.name_unnamed({7: "other"})
+    assert [row[-1] for row in known.thread_rows()] == ["swapper", "host", "vm", "", "new"]
+    assert [(row[1], row[-1]) for row in guest.process_rows()] == [(0, 0), (7, 0), (7, 1), (9, 0), (9, 1)]
+    assert known.process_rows() == guest.process_rows()

@@ -10,10 +10,14 @@ of 3.1.6.
 
 host and guest are of trace-cmd 3.4 record -A, through a vsock of one kernel to itself; host is cut off after its
 options. The report is of both files, its lines are those of guest (-t): the times are of the host's clock.
+
+pair_host and pair_guest are of 3.1.6, recorded in the same way with the switches of sh and sleep in both, pair.report
+is of both: guest and host are one kernel, so that each switch is in both.
 """
 
 import gzip
 import re
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +44,21 @@ def file(name, directory):
     """A file of trace-cmd in ``directory``."""
     path = directory / f"{name}.dat"
     path.write_bytes(gzip.decompress((HERE / f"{name}.dat.gz").read_bytes()))
+    return path
+
+
+def with_options(path, options):
+    """A file of version 7 with more options, which precede its own: {number: bytes}."""
+    data = path.read_bytes()
+    at = data.index(b"\0", data.index(b"7\0") + 8) + 1  # after the compressor's name
+    at = data.index(b"\0", at) + 1
+    first = data[at : at + 8]
+    body = b"".join(
+        struct.pack("<HI", number, len(value)) + value for number, value in [*options.items(), (0, first)]
+    )
+    path.write_bytes(
+        data[:at] + struct.pack("<Q", len(data)) + data[at + 8 :] + struct.pack("<HHIQ", 0, 0, 0, len(body)) + body
+    )
     return path
 
 

@@ -8,6 +8,7 @@ examples:
   perf record -g -o - -- ./prog | insitu import - -o run.insitu
   insitu import trace.dat -o run.insitu           what trace-cmd recorded
   insitu import trace-vm.dat --host trace.dat     a guest that was recorded with its host (trace-cmd record -A)
+  insitu import trace.dat --guest trace-vm.dat -o both.insitu       host and guest in one session
   insitu import out.folded -o run.insitu
 """
 
@@ -52,6 +53,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--host", metavar="DAT", help="trace.dat of a guest: the host's file, whose clock the times are to be of"
     )
     parser.add_argument(
+        "--guest",
+        metavar="DAT",
+        action="append",
+        default=[],
+        help="trace.dat of a host: the file of a guest, to be in the same session (repeat for each)",
+    )
+    parser.add_argument(
         "--skip-bad-lines", action="store_true", help="text: leave out lines that cannot be read, and say how many"
     )
 
@@ -69,9 +77,15 @@ def run(args: argparse.Namespace) -> int:
         column=args.column,
         skip_bad_lines=args.skip_bad_lines,
         host=Path(args.host) if args.host is not None else None,
+        guests=tuple(map(Path, args.guest)),
     )
-    if args.host is not None and (args.file == "-" or importer_of(Path(args.file)).name != "trace.dat"):
-        raise InsituError(f"{args.file}: --host is for the trace.dat of a guest", remedy="leave it out", status=2)
+    if args.host is not None and args.guest:
+        raise InsituError("--host and --guest: FILE is that of a guest, or of a host", remedy="give one", status=2)
+    for option, given, whose in (("--host", args.host is not None, "guest"), ("--guest", args.guest, "host")):
+        if given and (args.file == "-" or importer_of(Path(args.file)).name != "trace.dat"):
+            raise InsituError(
+                f"{args.file}: {option} is for the trace.dat of a {whose}", remedy="leave it out", status=2
+            )
     output = Path(args.output or f"{'stdin' if args.file == '-' else Path(args.file).name}.insitu")
     displaced = Displaced(output)
     if args.file == "-":

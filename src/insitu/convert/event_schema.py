@@ -30,7 +30,7 @@ _INTEGER_BYTES: Final = (1, 2, 4, 8)
 _CODE: Final = frozenset({"ip", "parent_ip", "call_site", "caller", "func", "function", "callsite", "location"})
 _POINTERS: Final = frozenset({"unsigned long", "u64", "void *", "const void *"})
 _COMMS: Final = frozenset({"comm", "prev_comm", "next_comm"})
-_PIDS: Final = frozenset({"pid", "prev_pid", "next_pid"})
+_PIDS: Final = frozenset({"pid", "prev_pid", "next_pid", "parent_pid", "child_pid", "old_pid"})
 
 
 class EventKind(NamedTuple):

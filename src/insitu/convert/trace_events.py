@@ -119,7 +119,7 @@ class EventWriter:
 
     ``prefix`` is put before the names of the other tables; ``cost`` is what tracing a call has cost; ``states`` and
     ``syscalls``: whether switches make rows of ``thread_state`` and system calls spans, which only one of several
-    buffers of the same threads may.
+    buffers of the same threads may. ``architecture`` (uname -m) is that of the machine; default: the manifest's.
     """
 
     def __init__(
@@ -133,6 +133,7 @@ class EventWriter:
         cost: CallCost | None = None,
         states: bool = True,
         syscalls: bool = True,
+        architecture: str = "",
     ) -> None:
         self._kinds = kinds
         self._writer = writer
@@ -147,7 +148,7 @@ class EventWriter:
         traced = {life.tid for life in addresses.processes.lives}
         whole = writer.manifest.whole_system or not traced
         self._scheduler = SchedulerEvents(writer, None if whole else traced) if states else None
-        self._syscalls = SyscallEvents(writer, writer.manifest.machine) if syscalls else None
+        self._syscalls = SyscallEvents(writer, architecture or writer.manifest.machine) if syscalls else None
         self._lost: dict[int, int] = {}
         self._damaged = self._unknown = 0
 
@@ -191,9 +192,7 @@ class EventWriter:
         if self._scheduler is not None:
             self._scheduler.finish()
         self._writer.append(EVENT_FORMAT, columns if written else {})
-        for utid, _, tid, _, _, name in self._writer.processes.thread_rows():
-            if not name and tid in self._comms:
-                self._writer.processes.renamed(utid, 0, self._comms[tid])
+        self._writer.processes.name_unnamed(self._comms)
         if not known_losses:
             for cpu, count in self._lost.items():
                 self._writer.lost("events overwritten before they were read", count, cpu=cpu)

@@ -10,6 +10,7 @@ __all__ = [
     "EVENT_TYPE",
     "FRAME",
     "LOST",
+    "MACHINE",
     "MAPPING",
     "MODULE",
     "PROCESS",
@@ -42,6 +43,23 @@ PROCESS: Final = register(
             Column("uid", "uid", "user id; null: unknown", nullable=True),
             Column("cgroup", "path", "cgroup, if it was read"),
             Column("container", "text", "container id, if any"),
+            Column("machine", "machine", "where it ran"),
+        ),
+    )
+)
+MACHINE: Final = register(
+    Table(
+        "machine",
+        "The machines of a session that has several: a host and its guests. Id 0 is the one of a session without.",
+        (
+            Column("id", "machine"),
+            Column("name", "name"),
+            Column("kernel", "text", "its release"),
+            Column(
+                "first_cpu", "cpu", "its CPUs are `first_cpu`, `first_cpu + 1` ...: CPU 0 of a guest is `first_cpu`"
+            ),
+            Column("cpus", "integer", "how many numbers of CPUs are kept for it"),
+            Column("events", "name", "what the names of its tables of events begin with, after `event.`"),
         ),
     )
 )

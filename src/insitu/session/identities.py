@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ class _Process:
     uid: int | None = None
     cgroup: str = ""
     container: str = ""
+    machine: int = 0
 
 
 @dataclass(slots=True)
@@ -44,22 +46,29 @@ class _Thread:
 class Identities:
     """Processes and threads of a session under its own ids, since the kernel reuses pids and tids.
 
-    Id 0 is the idle task, in which there is one thread for each CPU, all named ``swapper``.
+    Id 0 is the idle task, in which there is one thread for each CPU of all machines, all named ``swapper``.
     """
 
     def __init__(self) -> None:
         self._processes = [_Process(0, exe="")]
         self._threads = [_Thread(0, 0, names=[(0, "swapper")])]
+        self._machine = 0
         self._processes_of: dict[int, list[int]] = {0: [0]}
         self._lives: dict[int, list[int]] = {0: [0]}
         self._only: I32 = np.zeros(1, np.int32)
         """By tid: its thread if there was one of it only, and it has been asked for; else -1."""
 
+    def of_machine(self, machine: int) -> Identities:
+        """The same processes and threads, for adding and finding those of another machine by their pids and tids."""
+        other = Identities()
+        other._processes, other._threads, other._machine = self._processes, self._threads, machine
+        return other
+
     def process(self, pid: int, start_ns: int = 0, *, parent_pid: int | None = None, **known: Any) -> int:
         """Add a process and return its upid. An earlier process of that pid has ended."""
         upid = len(self._processes)
         parent = self._processes_of[parent_pid][-1] if parent_pid in self._processes_of and parent_pid else None
-        self._processes.append(_Process(pid, parent, start_ns, **known))
+        self._processes.append(_Process(pid, parent, start_ns, machine=self._machine, **known))
         self._processes_of.setdefault(pid, []).append(upid)
         return upid
 
@@ -88,6 +97,13 @@ class Identities:
         names = self._threads[utid].names
         if not names or names[-1][1] != name:
             names.append((ts_ns, name))
+
+    def name_unnamed(self, names: Mapping[int, str]) -> None:
+        """Name the threads of this machine that have no name, by their tids."""
+        for tid, name in names.items():
+            for utid in self._lives.get(tid, ()):
+                if not self._threads[utid].names:
+                    self.renamed(utid, 0, name)
 
     def set_process(self, upid: int, **known: Any) -> None:
         """Set attributes of a process: exe, cmdline, uid, cgroup, container, end_ns."""
@@ -143,7 +159,7 @@ class Identities:
     def process_rows(self) -> list[tuple[Any, ...]]:
         """Rows of the ``process`` table."""
         return [
-            (upid, p.pid, p.parent, p.start_ns, p.end_ns, p.exe, p.cmdline, p.uid, p.cgroup, p.container)
+            (upid, p.pid, p.parent, p.start_ns, p.end_ns, p.exe, p.cmdline, p.uid, p.cgroup, p.container, p.machine)
             for upid, p in enumerate(self._processes)
         ]
 

@@ -53,6 +53,7 @@ _SEMANTIC: Final = _types(
     SemanticType("weight", "bigint", "*"),  # in the unit of the row's event_type
     SemanticType("utid", "integer", refers_to="thread"),
     SemanticType("upid", "integer", refers_to="process"),
+    SemanticType("machine", "integer", refers_to="machine"),
     SemanticType("stack", "integer", refers_to="stack"),
     SemanticType("frame", "integer", refers_to="frame"),
     SemanticType("module", "integer", refers_to="module"),

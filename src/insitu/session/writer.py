@@ -144,6 +144,8 @@ class SessionWriter:
         self._event_types: list[tuple[str, str, int, str]] = []
         self.notes: list[str] = list(manifest.notes)
         self.processes = Identities()
+        """Of the machine that is being written."""
+        self._machines: list[tuple[str, str, int, int, str]] = []
         self._spans = 0
 
     @classmethod
@@ -203,6 +205,15 @@ class SessionWriter:
         self._store.write(pending.table, pending.batches, pending.rows)
         self._bytes -= pending.bytes
         pending.batches, pending.rows, pending.bytes = [], 0, 0
+
+    def begin_machine(self, name: str, *, kernel: str, first_cpu: int, cpus: int, events: str) -> None:
+        """What is added from here on is of another machine than the manifest's: its pids and tids are its own.
+
+        The rows have numbers of CPUs that no other machine has, from ``first_cpu`` on. ``events`` is what the names
+        of its tables of events begin with, after "event.".
+        """
+        self._machines.append((name, kernel, first_cpu, cpus, events))
+        self.processes = self.processes.of_machine(len(self._machines))
 
     def intern_stack(self, frames: Sequence[Frame]) -> int:
         """The id of one stack, its frames innermost first."""
@@ -285,6 +296,11 @@ class SessionWriter:
         self.append(core_tables.STACK, {**stack, "frame": tree.frame, "depth": tree.depth})
         self.append_rows(core_tables.EVENT_TYPE, [(at, *entry) for at, entry in enumerate(self._event_types)])
         self.append_rows(core_tables.LOST, self._losses)
+        if self._machines:
+            own = (self.manifest.host, self.manifest.kernel, 0, self._machines[0][2], "")
+            self.append_rows(
+                core_tables.MACHINE, [(at, *machine) for at, machine in enumerate((own, *self._machines))]
+            )
         self.append_rows(core_tables.PROCESS, self.processes.process_rows())
         self.append_rows(core_tables.THREAD, self.processes.thread_rows())
         self.append_rows(core_tables.THREAD_NAME, self.processes.name_rows())

@@ -110,6 +110,14 @@ class Processes(TypedDict):
 
     pid: list[int]
     name: list[str]
+    machine: Annotated[list[int], "Indexes into machines."]
+
+
+class Machines(TypedDict):
+    """A host and its guests; machine 0 is the host, or the only one."""
+
+    name: list[str]
+    firstCpu: Annotated[list[int], "What CPU 0 of each is called in the page's arrays."]
 
 
 class Counters(TypedDict):
@@ -135,6 +143,7 @@ class TimelineMeta(Head):
     endNs: Annotated[float, "When the recording ended; like all times, since the beginning of the page."]
     threads: TimelineThreads
     processes: Processes
+    machines: Machines
     states: Annotated[list[str], "What stateWhat is an index into."]
     names: Annotated[list[str], "What spanName is an index into."]
     categories: Annotated[list[str], "What spanCategory is an index into."]

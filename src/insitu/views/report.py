@@ -31,6 +31,7 @@ __all__ = [
 SHARED: Final = frozenset(
     table.name
     for table in (
+        core_tables.MACHINE,
         core_tables.PROCESS,
         core_tables.THREAD,
         core_tables.THREAD_NAME,

@@ -18,6 +18,7 @@ from insitu.convert.trace_stacks import KERNEL_STACK, USER_STACK, stack_addresse
 from insitu.convert.tracing_frames import is_tracing
 from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.distinct import groups
+from insitu.session.machines import machines
 from insitu.session.schema import quoted_table
 from insitu.terminal_text import printable
 from insitu.views.held_lines import HeldLines
@@ -179,6 +180,7 @@ def recorded_events(session: Session) -> list[RecordedEvent]:
 def session_lines(session: Session, events: Sequence[RecordedEvent]) -> Iterator[str]:
     """These events of a session (some of ``recorded_events``), in the order of time.
 
+    Of those of a guest its name comes before the event's, and CPUs have their numbers there.
     Memory is bounded by the events of a slice of time; the more rows, the more slices.
     """
     places = {each.table: quoted_table(each.table) for each in events}
@@ -190,7 +192,7 @@ def session_lines(session: Session, events: Sequence[RecordedEvent]) -> Iterator
         return
     first, last, rows = min(row[0] for row in found), max(row[1] for row in found), sum(row[2] for row in found)
     step = max((last - first) * _ROWS_AT_ONCE // rows, 1) + 1
-    threads, stacks = _Threads(session), _Stacks(session)
+    threads, stacks, known = _Threads(session), _Stacks(session), machines(session)
     functions: dict[int, str] = {}
 
     def symbol(address: int) -> str:
@@ -200,7 +202,8 @@ def session_lines(session: Session, events: Sequence[RecordedEvent]) -> Iterator
     for low in range(first, last + 1, step):
         lines: list[tuple[int, str]] = []
         for label, table, shape in events:
-            name = label.partition(":")[2]
+            machine = known.of_table(table)
+            name = known.labelled(label.partition(":")[2], machine)
             part = session.sql(
                 f"from {places[table]} where ts_ns >= ? and ts_ns < ? order by ts_ns", [low, low + step]
             )
@@ -210,6 +213,7 @@ def session_lines(session: Session, events: Sequence[RecordedEvent]) -> Iterator
                 for field in named:
                     place = row[f"{field}_function"]
                     functions[row[field]] = f"{place}+{row.get(f'{field}_offset', 0):#x}" if place else ""
+                cpu -= known.first_cpu[machine]
                 values = {field.name: row.get(column_of(field.name)) for field in shape.fields}
                 line = event_line(ts_ns, *threads.at(utid, ts_ns), cpu, name, printers[table](values))
                 lines.append((ts_ns, "\n => ".join([line, *map(printable, stacks.functions(stack))])))

@@ -5,7 +5,7 @@ are C, events are instants (i) with their fields, names metadata (M). What ran o
 sched:sched_switch, is a process of its own with a thread for each CPU. Times are microseconds with three decimals.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from insitu.convert.formats.trace_tables import (
     spans,
     threads,
 )
+from insitu.session.machines import machines
 from insitu.valid_text import json_line, valid_text
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ def export_chrome(session: "Session", options: ExportOptions) -> Iterator[bytes]
 
 def _events(session: "Session") -> Iterator[dict[str, Any]]:
     who = threads(session)
+    cpu_name = machines(session).cpu
     yield from _names(who)
     yield from _spans(session, who)
     yield from _counters(session, who)
     for events in event_tables(session, len(who.tid)):
         if events.name == "sched_switch" and set(_SWITCHED) <= set(events.fields.columns):
-            yield from _running(events, who)
+            yield from _running(events, cpu_name)
         else:
             yield from _instants(events, who)
 
@@ -113,7 +115,7 @@ def _instants(events: EventRows, who: Threads) -> Iterator[dict[str, Any]]:
         yield {**event, "pid": pid, "tid": tid, "args": {"cpu": cpu, **args}}
 
 
-def _running(events: EventRows, who: Threads) -> Iterator[dict[str, Any]]:
+def _running(events: EventRows, cpu_name: Callable[[int], str]) -> Iterator[dict[str, Any]]:
     """What ran on each CPU from one switch to the next; the idle task is left out."""
     yield {"ph": "M", "name": "process_name", "pid": _CPUS_PID, "tid": 0, "args": {"name": "CPUs"}}
     columns = (events.fields[name].to_list() for name in _SWITCHED)
@@ -121,7 +123,7 @@ def _running(events: EventRows, who: Threads) -> Iterator[dict[str, Any]]:
     for ts, cpu, to, name, tid, state in zip(events.ts_ns.tolist(), events.cpu.tolist(), *columns, strict=True):
         begun = since.get(cpu)
         if begun is None:
-            yield {"ph": "M", "name": "thread_name", "pid": _CPUS_PID, "tid": cpu, "args": {"name": f"CPU {cpu}"}}
+            yield {"ph": "M", "name": "thread_name", "pid": _CPUS_PID, "tid": cpu, "args": {"name": cpu_name(cpu)}}
         elif begun[1] == tid and tid:
             event = {"ph": "X", "name": valid_text(begun[2]), "cat": "sched", "pid": _CPUS_PID, "tid": cpu}
             args = {"tid": tid, "state": state}

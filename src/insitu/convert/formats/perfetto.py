@@ -5,7 +5,7 @@ states; other events are instants on their thread's track, with their fields. Wh
 session's (CLOCK_MONOTONIC), given as Perfetto's default clock.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -30,6 +30,7 @@ from insitu.convert.formats.trace_tables import (
     within,
 )
 from insitu.session.core_tables import SAMPLE
+from insitu.session.machines import machines
 from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def export_perfetto(session: "Session", options: ExportOptions) -> Iterator[byte
     yield _thread_tracks(who)
     interned = Interned()
     if (found := spans(session, len(who.tid))) is not None:
-        yield from _slices(found, who, interned)
+        yield from _slices(found, interned, machines(session).cpu)
     yield from _counters(session, who)
     yield from _samples(session, who, interned)
     yield from wakeups(session, who, interned, _THREAD, _WAKEUPS)
@@ -103,7 +104,7 @@ def _described(tracks: list[Any]) -> bytes:
     return packet_bytes(*(schema.TracePacket(track_descriptor=track) for track in tracks))
 
 
-def _slices(found: Spans, who: Threads, interned: Interned) -> Iterator[bytes]:
+def _slices(found: Spans, interned: Interned, cpu_name: Callable[[int], str]) -> Iterator[bytes]:
     """A track for each thread and category (of the idle task: CPU and category); more where its spans overlap."""
     keys, track = np.unique(np.stack((found.owner, found.category)), axis=1, return_inverse=True)
     lane = lanes(track, found.ts_ns, found.end_ns, found.depth)
@@ -116,7 +117,7 @@ def _slices(found: Spans, who: Threads, interned: Interned) -> Iterator[bytes]:
         if thread > 0:
             one.parent_uuid = _THREAD + thread
         else:
-            one.name += f", CPU {-1 - thread}"
+            one.name += f", {cpu_name(-1 - thread)}"
         described.append(one)
     yield _described(described)
     name_ids = np.array(interned.ids("event_names", found.names), np.uint32)

@@ -39,7 +39,7 @@ class ImportOptions(NamedTuple):
     first frame of each stack is the command's name; None decides by the file (see read_folded). ``column``: which of
     two counts a line is read for. ``skip_bad_lines``: leave out lines that cannot be read instead of stopping.
     ``symfs``: a directory with the binaries of the machine that a perf.data is of. ``host``: the trace.dat of the
-    host of a guest whose trace.dat is read, for its clock.
+    host of a guest whose trace.dat is read, for its clock. ``guests``: those of guests of the host whose is read.
     """
 
     as_perf: bool = False
@@ -48,6 +48,7 @@ class ImportOptions(NamedTuple):
     skip_bad_lines: bool = False
     symfs: Path | None = None
     host: Path | None = None
+    guests: tuple[Path, ...] = ()
 
 
 class ExportOptions(NamedTuple):

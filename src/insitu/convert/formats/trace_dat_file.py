@@ -88,7 +88,7 @@ class TraceDat(Struct):
     ``formats`` are (system, text of the event's format file); ``stats`` the texts of per_cpu/cpuN/stats.
     ``date_ns`` plus an event's time is the wall clock; ``offset_ns`` is to be added to every time. ``tsc``: (mult,
     shift, offset) that make nanoseconds of TSC counts. ``id`` is that of a guest's recording, ``shift`` of its clock;
-    ``guests`` are the ids of those that were recorded with this host.
+    ``guests`` are the ids and names of those that were recorded with this host.
     """
 
     path: Path
@@ -109,9 +109,21 @@ class TraceDat(Struct):
     offset_ns: int = 0
     tsc: tuple[int, int, int] | None = None
     id: int = 0
-    guests: list[int] = field(default_factory=list)
+    guests: dict[int, str] = field(default_factory=dict)
     shift: TimeShift | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def uname_words(self) -> tuple[str, str, str, str]:
+        """What uname -a said of the system's name, host, release and machine; "" for what is not known."""
+        words = self.uname.split()
+        name, host, release = (*words, "", "", "")[:3]
+        return name, host, release, words[-1] if len(words) > 3 else ""
+
+    @property
+    def cpu_numbers(self) -> int:
+        """One more than the highest number of a CPU, of those with pages too."""
+        return max([self.cpus, *(each.cpu + 1 for buffer in self.buffers for each in buffer.cpus)])
 
     def pages(self, buffer: TraceBuffer, of: CpuPages) -> FileBytes:
         """The pages of a CPU, decompressed into a file without a name. Raises InsituError when they cannot be."""
@@ -332,8 +344,8 @@ def _read_option(found: TraceDat, number: int, at: Cursor) -> None:
         case Option.TIME_SHIFT:
             found.shift = read_time_shift(at)
         case Option.GUEST:
-            at.string()  # its name
-            found.guests.append(at.u64())
+            name = at.string()
+            found.guests[at.u64()] = name
         case Option.TSC2NSEC:
             found.tsc = (at.u32(), at.u32(), at.u64())
 

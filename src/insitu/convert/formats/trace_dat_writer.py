@@ -21,6 +21,7 @@ from insitu.convert.trace_events import recorded_formats
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.kernel.tracefs import parse_format
+from insitu.session.machines import machines
 from insitu.symbols.kallsyms import Kallsyms, read_kallsyms
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class _Rows(NamedTuple):
 
 def export_trace_dat(session: "Session", options: ExportOptions) -> Iterator[bytes]:
     """The file of a session's trace events. Raises InsituError where it has none whose format is kept."""
+    if len(machines(session).name) > 1:
+        raise InsituError(
+            f"{session.name}: of a host and its guests, and a trace.dat is of one machine",
+            remedy="export --format perfetto, or the session of one of them",
+        )
     formats = recorded_formats(session)
     tid = threads(session).tid
     found: list[_Rows] = []

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from insitu.convert.event_schema import HEAD, field_of
 from insitu.convert.trace_events import recorded_formats
 from insitu.errors import InsituError, damaged_recording
+from insitu.session.machines import machines
 from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
@@ -33,12 +34,17 @@ __all__ = [
 
 I64 = NDArray[np.int64]
 
+MACHINE_PIDS: Final = 1 << 23
+"""More than the kernel has pids."""
 OPEN_NS: Final = 1 << 62
 """The end of a span that was open at the recording's end."""
 
 
 class Threads(NamedTuple):
-    """Threads by utid (``tid``, ``pid``, ``upid``, ``name``), processes by upid (the others)."""
+    """Threads by utid (``tid``, ``pid``, ``upid``, ``name``), processes by upid (the others).
+
+    Pids and tids of guests are not those of others: see ``_apart()``. The names of their processes begin with theirs.
+    """
 
     tid: I64
     pid: I64
@@ -121,23 +127,32 @@ def _is_of_events(session: "Session", table: str) -> bool:
 def threads(session: "Session") -> Threads:
     """All threads and processes."""
     process, thread = session["process"].sort("upid"), session["thread"].sort("utid")
+    all_machines = machines(session)
     for ids in (process["upid"], thread["utid"]):
         if not len(ids) or int(_ints(ids).max()) >= len(ids):
             raise damaged_recording(session.name, "ids of processes or threads have gaps")
-    process_pid = _ints(process["pid"])
+    machine = within(_ints(process["machine"]), len(all_machines.name))
+    process_pid = _apart(_ints(process["pid"]), machine)
     upid = within(_ints(thread["upid"]), len(process))
     names = _texts(thread["name"])
-    main = {int(u): name for u, t, name in zip(upid, _ints(thread["tid"]), names, strict=True) if process_pid[u] == t}
+    tid = _apart(_ints(thread["tid"]), machine[upid])
+    main = {int(u): name for u, t, name in zip(upid, tid, names, strict=True) if process_pid[u] == t}
     exe = [path.rpartition("/")[2] for path in _texts(process["exe"])]
+    shown = [exe[at] or main.get(at, "") for at in range(len(exe))]
     return Threads(
-        _ints(thread["tid"]),
+        tid,
         process_pid[upid],
         upid,
         names,
         process_pid,
-        [exe[at] or main.get(at, "") for at in range(len(exe))],
+        [all_machines.labelled(name, of) for name, of in zip(shown, machine.tolist(), strict=True)],
         _texts(process["cmdline"]),
     )
+
+
+def _apart(ids: I64, machine: I64 | int) -> I64:
+    """Pids or tids that differ between machines, for formats that know one: those of a guest are beyond all pids."""
+    return np.where((ids > 0) & (ids < MACHINE_PIDS), ids + machine * MACHINE_PIDS, ids)
 
 
 def spans(session: "Session", threads: int) -> Spans | None:
@@ -168,9 +183,10 @@ def counters(session: "Session", threads: int) -> Counters | None:
     if not {"counter", "track"} <= set(session.tables):
         return None
     tracks = []
+    cpus = machines(session).cpu
     for number, name, unit, utid, cpu in session.sql("select id, name, unit, utid, cpu from track").rows():
         utid = utid if utid and 0 < utid < threads else 0
-        label = name if utid or cpu is None else f"{name}, CPU {cpu}"
+        label = name if utid or cpu is None else f"{name}, {cpus(cpu)}"
         tracks.append(CounterTrack(number, valid_text(label), valid_text(unit), utid))
     place = {each.id: at for at, each in enumerate(tracks)}
     found = session.sql("select ts_ns, track, value from counter where value is not null order by ts_ns")
@@ -183,6 +199,7 @@ def counters(session: "Session", threads: int) -> Counters | None:
 def event_tables(session: "Session", threads: int) -> Iterator[EventRows]:
     """Every table of events that has rows, one at a time, of so many threads."""
     kinds = recorded_formats(session)
+    all_machines = machines(session)
     for table in session.tables:
         if not _is_of_events(session, table):
             continue
@@ -190,7 +207,15 @@ def event_tables(session: "Session", threads: int) -> Iterator[EventRows]:
         if not len(found):
             continue
         category, name, _ = kinds.get(table, ("event", table.rpartition(".")[2], ""))
-        stacks = [column.name for column in session.database.table(table).columns if column.type == "stack"]
+        columns = session.database.table(table).columns
+        stacks = [column.name for column in columns if column.type == "stack"]
+        if machine := all_machines.of_table(table):
+            tids = [
+                column.name for column in columns if column.type == "tid" and found[column.name].dtype.is_integer()
+            ]
+            # Wider: that of a guest may not fit into the column's own type.
+            moved = [_moved(found[name], machine) for name in tids]
+            found = found.with_columns(moved)
         ts_ns, utid, cpu = (_ints(found[each]) for each in HEAD)
         fields = found.drop(*HEAD, *stacks)
         fields = fields.rename({column: field_of(column) for column in fields.columns})
@@ -208,6 +233,12 @@ def coded(texts: "polars.Series") -> tuple[I64, list[str]]:
 def within(ids: I64, count: int) -> I64:
     """Ids below ``count``; others, of a damaged session, are 0."""
     return np.where((ids >= 0) & (ids < count), ids, 0)
+
+
+def _moved(tid: "polars.Series", machine: int) -> "polars.Series":
+    import polars
+
+    return polars.Series(tid.name, _apart(_ints(tid), machine))
 
 
 def _ints(column: "polars.Series") -> I64:

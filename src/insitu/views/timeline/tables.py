@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from insitu.errors import InsituError
 from insitu.session.core_tables import COUNTER, LOST, SAMPLE, SPAN, SYSCALL, THREAD_STATE
+from insitu.session.machines import machines
 from insitu.session.reader import Session
 from insitu.session.schema import Table, quoted, quoted_table
 from insitu.session.stack_query import stack_tree
@@ -29,7 +30,7 @@ MOST_ROWS: Final = 12_000_000
 
 _MOST_TEXT: Final = 64 << 20
 """Characters of arguments and fields of events in a page; the rows after that have none."""
-_SCHEDULER: Final = ("event.sched_switch", "event.sched_waking", "event.sched_wakeup", "event.sched_wakeup_new")
+_SCHEDULER: Final = ("sched_switch", "sched_waking", "sched_wakeup", "sched_wakeup_new")
 _WAITS: Final = "('off-cpu', 'run-queue')"
 _SECOND: Final = 1_000_000_000
 _MOST_CPUS: Final = 8192  # CONFIG_NR_CPUS of the largest kernels; each gets a track
@@ -153,7 +154,8 @@ class _Query:
 
 def _event_tables(session: Session) -> list[Table]:
     """The event.* tables with times; not those of which the thread states were made."""
-    skipped = _SCHEDULER if session.database.rows(THREAD_STATE.name) else ()
+    prefixes = machines(session).events if session.database.rows(THREAD_STATE.name) else []
+    skipped = {f"event.{prefix}{name}" for prefix in prefixes for name in _SCHEDULER}
     found = [session.database.table(name) for name in session.tables if name.startswith("event.")]
     return [table for table in found if table.name not in skipped and table.column("ts_ns")]
 
@@ -359,7 +361,7 @@ def _number_threads(session: Session, arrays: dict[str, NDArray[Any]], meta: dic
     """Keep the threads that rows have."""
     columns = [array.name for array in TIMELINE_ARRAYS if array.name.endswith(("Thread", "Waker"))]
     threads = session.sql(
-        "select t.utid, t.tid, t.name, p.upid, coalesce(p.pid, 0) as pid, p.exe from thread t"
+        "select t.utid, t.tid, t.name, p.upid, coalesce(p.pid, 0) as pid, p.exe, p.machine from thread t"
         " left join process p on p.upid = t.upid order by t.utid"
     )
     meta["counters"]["thread"] = _known(meta["counters"]["thread"], threads)
@@ -376,20 +378,23 @@ def _number_threads(session: Session, arrays: dict[str, NDArray[Any]], meta: dic
     for name in columns:
         arrays[name] = number[arrays[name]]
     meta["counters"]["thread"] = number[meta["counters"]["thread"]].tolist()
+    hosts = machines(session)
     rows: Mapping[int, Any] = {row[0]: row[1:] for row in threads.iter_rows()}
-    leaders = {(upid, tid): name for tid, name, upid, pid, _ in rows.values() if tid == pid}
+    leaders = {(upid, tid): name for tid, name, upid, pid, *_ in rows.values() if tid == pid}
     processes: dict[int, int] = {0: 0}
-    pids, names = [0], [""]
+    pids, names, of_machine = [0], [""], [0]
     shown: dict[str, list[Any]] = {"tid": [0], "comm": [""], "process": [0]}
     for utid in np.flatnonzero(used)[1:].tolist():
-        tid, name, upid, pid, exe = rows.get(utid, (0, "", None, 0, ""))
+        tid, name, upid, pid, exe, machine = rows.get(utid, (0, "", None, 0, "", 0))
         if upid and upid not in processes:
             processes[upid] = len(pids)
             pids.append(pid)
+            of_machine.append(machine if 0 < (machine or 0) < len(hosts.name) else 0)
             names.append(leaders.get((upid, pid)) or PurePath(exe or "").name or name or "")
         for column, value in zip(shown.values(), (tid, name or "", processes.get(upid or 0, 0)), strict=True):
             column.append(value)
-    meta["threads"], meta["processes"] = shown, {"pid": pids, "name": names}
+    meta["threads"], meta["processes"] = shown, {"pid": pids, "name": names, "machine": of_machine}
+    meta["machines"] = {"name": hosts.name, "firstCpu": hosts.first_cpu}
 
 
 def _known(utids: Sequence[int], threads: polars.DataFrame) -> list[int]:

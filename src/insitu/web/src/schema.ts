@@ -70,6 +70,15 @@ export interface TimelineThreads {
 export interface Processes {
   pid: number[];
   name: string[];
+  /** Indexes into machines. */
+  machine: number[];
+}
+
+/** A host and its guests; machine 0 is the host, or the only one. */
+export interface Machines {
+  name: string[];
+  /** What CPU 0 of each is called in the page's arrays. */
+  firstCpu: number[];
 }
 
 /** The tracks of counters. */
@@ -95,6 +104,7 @@ export interface TimelineMeta extends Head {
   endNs: number;
   threads: TimelineThreads;
   processes: Processes;
+  machines: Machines;
   /** What stateWhat is an index into. */
   states: string[];
   /** What spanName is an index into. */

@@ -303,6 +303,15 @@ describe("tracks", () => {
     expect([...initiallyCollapsed(tracks)]).toEqual([]);
   });
 
+  it("of a guest come after the host's and have its name, with the guest's own numbers of CPUs", () => {
+    const { meta } = timeline().data;
+    const processes = { ...meta.processes, machine: [0, 0, 1] };
+    const more = { meta: { ...meta, processes, machines: { name: ["host", "vm"], firstCpu: [0, 1] } } };
+    const names = tracksOf(timeline(undefined, undefined, more)).map(({ name }) => name);
+    expect(names.slice(0, 3)).toEqual(["CPUs", "CPU 0", "vm: CPU 0"]);
+    expect(names.slice(5)).toEqual(["prog 10", "main 10", "work", "helper 11", "work", "vm: disk 20"]);
+  });
+
   it("fold, stay on top when pinned, and are filtered by the names of threads and processes", () => {
     const shown = (collapsed: string[], pinned: string[], filter: RegExp | null): [string[], string[]] => {
       const layout = layOut(tracks, new Set(collapsed), new Set(pinned), filter);

@@ -119,7 +119,7 @@ export class Details {
     if (row.kind === "counter")
       return [["value", exact(data.counterValue[row.row], data.meta.counters.unit[data.counterTrack[row.row]])]];
     const cpu = row.kind === "span" ? 0 : data[`${row.kind}Cpu`][row.row];
-    const found: [string, string | HTMLElement][] = cpu ? [["CPU", String(cpu - 1)]] : [];
+    const found: [string, string | HTMLElement][] = cpu ? [["CPU", model.cpu(cpu - 1, "")]] : [];
     if (row.kind === "state") {
       const call = spanAt(model, data.stateThread[row.row], data.stateTime[row.row]);
       if (call) found.push(["in", this.link(call, model.name(call) + model.text(call))]);
@@ -218,7 +218,11 @@ export class Details {
     if (unused > 0) rows.push(["idle, or not recorded", brief(unused, "ns"), percent(unused, to - from)]);
     return [
       element("h3", {}, "Why it did not run"),
-      element("p", {}, `It waited for a CPU for ${length(to - from)}, until it got CPU ${cpu}, where meanwhile ran:`),
+      element(
+        "p",
+        {},
+        `It waited for a CPU for ${length(to - from)}, until it got ${model.cpu(cpu)}, where meanwhile ran:`,
+      ),
       ...table("", ["Thread", "Time", "Share"], rows),
     ];
   }

@@ -95,12 +95,26 @@ export class Model {
   /** "comm 123", or what stands for threads that are not known. */
   thread(thread: number): string {
     const { comm, tid } = this.data.meta.threads;
-    return thread ? `${comm[thread] || "?"} ${tid[thread]}` : "no thread";
+    if (!thread) return "no thread";
+    const machine = this.data.meta.processes.machine[this.data.meta.threads.process[thread]];
+    return this.of(machine, `${comm[thread] || "?"} ${tid[thread]}`);
   }
 
   process(process: number): string {
-    const { name, pid } = this.data.meta.processes;
-    return process ? `${name[process] || "?"} ${pid[process]}` : "no process";
+    const { name, pid, machine } = this.data.meta.processes;
+    return process ? this.of(machine[process], `${name[process] || "?"} ${pid[process]}`) : "no process";
+  }
+
+  /** "CPU 3", or of a guest "NAME: CPU 3" by its own number. */
+  cpu(cpu: number, word = "CPU "): string {
+    const { firstCpu } = this.data.meta.machines; // in ascending order
+    const machine = firstCpu.filter((first) => cpu >= first).length - 1;
+    return this.of(machine, `${word}${cpu - firstCpu[machine]}`);
+  }
+
+  /** The name of something of a machine. */
+  private of(machine: number, name: string): string {
+    return machine ? `${this.data.meta.machines.name[machine]}: ${name}` : name;
   }
 
   /** The names of threads that ran the longest, at most so many. */

@@ -42,14 +42,15 @@ export function tracksOf(model: Model): Track[] {
   if (model.cpus.some((lane) => lane.length)) {
     add({ id: "cpus", type: "group", name: "CPUs", of: -1, group: "cpus", depth: 0 });
     for (const [cpu, lane] of model.cpus.entries())
-      if (lane.length) add({ id: `c${cpu}`, type: "cpu", name: `CPU ${cpu}`, of: cpu, group: "cpus", lanes: [lane] });
+      if (lane.length)
+        add({ id: `c${cpu}`, type: "cpu", name: model.cpu(cpu), of: cpu, group: "cpus", lanes: [lane] });
   }
   const shared = meta.counters.name.map((_, at) => at).filter((at) => !meta.counters.thread[at]);
   if (shared.length) {
     add({ id: "counters", type: "group", name: "Counters", of: -1, group: "counters", depth: 0 });
     for (const at of shared) {
       const cpu = meta.counters.cpu[at];
-      const name = cpu < 0 ? meta.counters.name[at] : `${meta.counters.name[at]} CPU ${cpu}`;
+      const name = cpu < 0 ? meta.counters.name[at] : `${meta.counters.name[at]} ${model.cpu(cpu)}`;
       const hint = rangeOf(model, at);
       add({ id: `n${at}`, type: "counter", name, hint, of: at, group: "counters", lanes: [model.counters[at]] });
     }
@@ -62,10 +63,11 @@ export function tracksOf(model: Model): Track[] {
     process.threads.push(thread);
     process.busy = [process.busy[0] + time, process.busy[1] + rows];
   }
+  const { machine } = meta.processes; // those of one machine together
   const busiest = (a: number[], b: number[]): number => b[0] - a[0] || b[1] - a[1];
   for (const { process, threads } of processes
     .filter((each) => each.threads.length)
-    .sort((a, b) => busiest(a.busy, b.busy))) {
+    .sort((a, b) => machine[a.process] - machine[b.process] || busiest(a.busy, b.busy))) {
     const group = `p${process}`;
     const count = `${threads.length} threads`;
     if (threads.length > 1)
