@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-_PROGRAMS = Path(__file__).parent / "guard_programs"
+_PROGRAMS = Path(__file__).parent / "guard_unusual"
 _GUARD = [sys.executable, "-m", "insitu", "guard"]
 
 
