@@ -2,6 +2,7 @@
 
 The process is stopped while its memory is copied; then the heap of the C library (glibc) is walked and all pointers
 are followed from registers, stacks and data. What nothing leads to is lost, in the classes of valgrind's memcheck.
+A command after -- is looked at when it is about to exit, with the report on standard error; its children are not.
 Sizes are those that may be used (malloc_usable_size).
 
 examples:
@@ -10,6 +11,8 @@ examples:
   insitu leaks --why 0x55d0c8e2a2a0 1234 the chain of pointers that keeps a block alive
   insitu leaks --dominators 1234         which blocks keep how much alive
   insitu leaks core.1234                 of a core file
+  insitu leaks -- ./prog file            run it, and look just before it exits
+  insitu leaks -d 60 -- ./server         run it, and look after a minute
   insitu leaks -o now.insitu 1234        a session with the table heap_block, for insitu sql
 """
 
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING
 from insitu.commands import Properties
 from insitu.commands._options import (
     Gather,
+    duration_option,
     json_option,
     limit_option,
     output_option,
@@ -33,15 +37,18 @@ from insitu.errors import InsituError
 if TYPE_CHECKING:
     from insitu.inspect.heap.leaks import Leaks
     from insitu.inspect.variable_names import VariableNames
+    from insitu.views.terminal import Screen
 
 __all__ = ["PROPERTIES", "arguments", "run"]
 
 PROPERTIES = Properties(
+    starts_programs=True,
+    command_after_dashes=True,
     peer_options={
         "--leak-check": "insitu leaks lists what is lost; --show all the rest",
         "--show-leak-kinds": "--show definite,possible,reachable",
         "--leak-check-heuristics": "--heuristics",
-    }
+    },
 )
 _SHOWN = {"definite": 0, "indirect": 1, "possible": 2, "reachable": 3}
 _HEURISTICS = ("stdstring", "length64", "newarray", "multipleinheritance")
@@ -51,6 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", metavar="PID|CORE", help="a process, or a core file")
     parser.add_argument("-p", "--pid", type=pid_list, action=Gather, metavar="PID", help="the same")
     parser.add_argument("-n", "--comm", metavar="NAME", help="the process of this name")
+    duration_option(parser, "of a command: look after this time, and end it")
     parser.add_argument("--why", type=_address, metavar="ADDRESS", help="which pointers lead to the block at ADDRESS")
     parser.add_argument("--dominators", action="store_true", help="which blocks keep how much alive")
     parser.add_argument(
@@ -81,15 +89,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from insitu.inspect.heap.leaks import examine
+
+    if args.output and not args.output.endswith(".insitu"):
+        raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
+    command = args.after_dashes
+    if command is not None:
+        from insitu.commands.leaks_run import last_moment
+
+        snapshot, status = last_moment(args, command)
+        return _report(args, examine(snapshot, args.heuristics), False) or status
+    if args.duration:
+        raise InsituError("-d is for a command", remedy="insitu leaks -d SECONDS -- COMMAND", status=2)
+    return _report(args, *_examined(args))
+
+
+def _report(args: argparse.Namespace, found: "Leaks", live: bool) -> int:
     from insitu import messages
     from insitu.inspect.heap.contents import groups
     from insitu.inspect.variable_names import VariableNames
     from insitu.views import leaks as view
-    from insitu.views.terminal import Screen
 
-    if args.output and not args.output.endswith(".insitu"):
-        raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
-    found, live = _examined(args)
     names = VariableNames(found.snapshot.pid if live else 0, found.snapshot.areas, live=live)
     for note in () if args.quiet else found.snapshot.notes:
         messages.note(note)
@@ -106,8 +126,15 @@ def run(args: argparse.Namespace) -> int:
 
         print(json_document({"format": "insitu-leaks-1", **view.document(found, listed)}))
     else:
-        Screen.of(sys.stdout).write(view.blocks(found, listed, args.limit))
+        _screen(args).write(view.blocks(found, listed, args.limit))
     return 0
+
+
+def _screen(args: argparse.Namespace) -> "Screen":
+    """Where the report goes: standard output is a command's own."""
+    from insitu.views.terminal import Screen
+
+    return Screen.of(sys.stdout if args.after_dashes is None else sys.stderr)
 
 
 def _examined(args: argparse.Namespace) -> "tuple[Leaks, bool]":
@@ -153,7 +180,6 @@ def _warn_of_damage(found: "Leaks") -> None:
 def _why(args: argparse.Namespace, found: "Leaks", names: "VariableNames") -> int:
     from insitu.inspect.heap.holders import block_at, why
     from insitu.views import leaks as view
-    from insitu.views.terminal import Screen
 
     block = block_at(found, args.why)
     if block < 0:
@@ -164,7 +190,7 @@ def _why(args: argparse.Namespace, found: "Leaks", names: "VariableNames") -> in
 
         print(json_document({"format": "insitu-leaks-why-1", "chain": [step._asdict() for step in steps]}))
     else:
-        Screen.of(sys.stdout).write(view.chain(found, block, steps))
+        _screen(args).write(view.chain(found, block, steps))
     return 0
 
 
@@ -172,7 +198,6 @@ def _dominators(args: argparse.Namespace, found: "Leaks", names: "VariableNames"
     from insitu.inspect.heap.contents import described
     from insitu.inspect.heap.holders import block_at, dominators, why
     from insitu.views import leaks as view
-    from insitu.views.terminal import Screen
 
     every = dominators(found)
     shown = every[: args.limit or None]
@@ -186,7 +211,7 @@ def _dominators(args: argparse.Namespace, found: "Leaks", names: "VariableNames"
         documents = [{**holder._asdict(), "content": inside, "held_by": root} for holder, inside, root in rows]
         print(json_document({"format": "insitu-leaks-dominators-1", "holders": documents}))
     else:
-        Screen.of(sys.stdout).write(view.holders(found, rows, args.limit))
+        _screen(args).write(view.holders(found, rows, args.limit))
     return 0
 
 
