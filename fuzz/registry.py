@@ -73,6 +73,7 @@ TARGETS: Final = {
         Target("perf_directory", "recordings:perf_directory"),
         Target("perf_script", "recordings:imported", text=True),
         Target("folded", "recordings:imported", text=True),
+        Target("memcheck", "recordings:imported", text=True),
         Target("stack_maps", "recordings:imported", text=True),
         Target("trace_dat", "recordings:imported"),
         Target("trace_pages", "traces:pages"),

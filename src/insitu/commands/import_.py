@@ -8,6 +8,7 @@ examples:
   perf record -g -o - -- ./prog | insitu import - -o run.insitu
   insitu import trace.dat -o run.insitu           what trace-cmd recorded
   insitu import trace-vm.dat --host trace.dat     a guest that was recorded with its host (trace-cmd record -A)
+  valgrind --xml=yes --xml-file=memcheck.xml ./prog; insitu import memcheck.xml
   insitu import out.folded -o run.insitu
 """
 
@@ -91,6 +92,8 @@ def _content(manifest: "Manifest") -> str:
     if "sample" in rows:
         what = "stacks" if any(source.get("value") == "weight" for source in manifest.sources) else "samples"
         return f"{rows['sample']} {what}"
+    if "memcheck_leak" in rows:
+        return f"{rows['memcheck_leak']} leak records, {rows['memcheck_error']} errors"
     events = f"{sum(count for name, count in rows.items() if name.startswith('event.'))} events"
     return f"{rows['span']} spans, {events}" if rows.get("span") else events
 
