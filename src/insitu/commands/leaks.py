@@ -13,6 +13,7 @@ examples:
   insitu leaks core.1234                 of a core file
   insitu leaks -- ./prog file            run it, and look just before it exits
   insitu leaks -d 60 -- ./server         run it, and look after a minute
+  insitu leaks --track -d 60 1234        as root: for a minute trace what allocates; which stacks lose, how old it is
   insitu leaks -o now.insitu 1234        a session with the table heap_block, for insitu sql
 """
 
@@ -35,6 +36,9 @@ from insitu.commands._options import (
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from insitu.inspect.heap.allocations import Allocations
     from insitu.inspect.heap.leaks import Leaks
     from insitu.inspect.variable_names import VariableNames
     from insitu.views.terminal import Screen
@@ -58,7 +62,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", metavar="PID|CORE", help="a process, or a core file")
     parser.add_argument("-p", "--pid", type=pid_list, action=Gather, metavar="PID", help="the same")
     parser.add_argument("-n", "--comm", metavar="NAME", help="the process of this name")
-    duration_option(parser, "of a command: look after this time, and end it")
+    duration_option(parser, "look after this time: with --track, or of a command, which is ended")
+    parser.add_argument(
+        "--track", action="store_true", help="trace allocations from now on: stacks and ages of blocks (needs root)"
+    )
     parser.add_argument("--why", type=_address, metavar="ADDRESS", help="which pointers lead to the block at ADDRESS")
     parser.add_argument("--dominators", action="store_true", help="which blocks keep how much alive")
     parser.add_argument(
@@ -95,17 +102,35 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
     command = args.after_dashes
     if command is not None:
+        if args.what is not None or args.pid or args.comm is not None:
+            raise InsituError("a process or a command, not both", remedy="insitu leaks PID, or -- COMMAND", status=2)
+        if not command:
+            raise InsituError("no command after --", remedy="insitu leaks -- COMMAND", status=2)
+    if args.track:
+        return _tracked(args, command or ())
+    if command is not None:
         from insitu.commands.leaks_run import last_moment
 
         snapshot, status = last_moment(args, command)
         return _report(args, examine(snapshot, args.heuristics), False) or status
     if args.duration:
-        raise InsituError("-d is for a command", remedy="insitu leaks -d SECONDS -- COMMAND", status=2)
+        raise InsituError("-d is for a command, or --track", remedy="insitu leaks -d SECONDS -- COMMAND", status=2)
     return _report(args, *_examined(args))
 
 
-def _report(args: argparse.Namespace, found: "Leaks", live: bool) -> int:
+def _tracked(args: argparse.Namespace, command: "Sequence[str]") -> int:
+    from insitu.commands.leaks_track import track
+    from insitu.inspect.heap.allocations import joined
+    from insitu.inspect.heap.leaks import examine
+
+    snapshot, traced, status = track(args, command, 0 if command else _pid(args))
+    found = examine(snapshot, args.heuristics)
+    return _report(args, found, not command, joined(found, traced)) or status
+
+
+def _report(args: argparse.Namespace, found: "Leaks", live: bool, allocations: "Allocations | None" = None) -> int:
     from insitu import messages
+    from insitu.inspect.heap.allocations import by_stack
     from insitu.inspect.heap.contents import groups
     from insitu.inspect.variable_names import VariableNames
     from insitu.views import leaks as view
@@ -115,18 +140,20 @@ def _report(args: argparse.Namespace, found: "Leaks", live: bool) -> int:
         messages.note(note)
     _warn_of_damage(found)
     if args.output:
-        _save(args, found)
+        _save(args, found, allocations)
     if args.why is not None:
         return _why(args, found, names)
     if args.dominators:
         return _dominators(args, found, names)
-    listed = groups(found, [_SHOWN[name] for name in args.show], names)
+    kinds = [_SHOWN[name] for name in args.show]
+    listed = groups(found, kinds, names)
+    stacks = by_stack(found, allocations, kinds) if allocations is not None else None
     if args.json:
         from insitu.valid_text import json_document
 
-        print(json_document({"format": "insitu-leaks-1", **view.document(found, listed)}))
+        print(json_document({"format": "insitu-leaks-1", **view.document(found, listed, stacks)}))
     else:
-        _screen(args).write(view.blocks(found, listed, args.limit))
+        _screen(args).write(view.blocks(found, listed, args.limit, stacks))
     return 0
 
 
@@ -150,12 +177,17 @@ def _examined(args: argparse.Namespace) -> "tuple[Leaks, bool]":
         if not path.is_file():
             raise InsituError(f"{args.what}: no process id and no core file", remedy="insitu leaks PID", status=2)
         return examine(read_core(path, args.max_memory), args.heuristics), False
+    return leaks(_pid(args), heuristics=args.heuristics, most_bytes=args.max_memory), True
+
+
+def _pid(args: argparse.Namespace) -> int:
+    """The one process that was asked for."""
     words = [_pids(args.what)] if args.what is not None else []
     pids = pids_asked_for(args, words)
     if len(pids) != 1:
         what = "which process?" if not pids else f"one process at a time, not {len(pids)}"
         raise InsituError(what, remedy="insitu leaks PID, or -n NAME", status=2)
-    return leaks(pids[0], heuristics=args.heuristics, most_bytes=args.max_memory), True
+    return pids[0]
 
 
 def _pids(text: str) -> tuple[int, ...]:
@@ -215,7 +247,7 @@ def _dominators(args: argparse.Namespace, found: "Leaks", names: "VariableNames"
     return 0
 
 
-def _save(args: argparse.Namespace, found: "Leaks") -> None:
+def _save(args: argparse.Namespace, found: "Leaks", allocations: "Allocations | None") -> None:
     from pathlib import Path
 
     from insitu import messages
@@ -223,7 +255,7 @@ def _save(args: argparse.Namespace, found: "Leaks") -> None:
     from insitu.inspect.heap.leaks_session import save
 
     displaced = Displaced(args.output)
-    rows = save(Path(args.output), found)
+    rows = save(Path(args.output), found, allocations)
     if not args.quiet:
         displaced.report()
         messages.note(f"{rows:,} rows of heap_block in {args.output}")

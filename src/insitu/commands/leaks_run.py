@@ -10,8 +10,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from insitu.errors import InsituError
-
 if TYPE_CHECKING:
     from insitu.inspect.heap.snapshot import Snapshot
     from insitu.record.interrupts import Interrupts
@@ -27,30 +25,24 @@ def last_moment(args: argparse.Namespace, command: Sequence[str]) -> tuple[Snaps
     Raises InsituError.
     """
     from insitu.inspect.heap.last_moment import LastMoment
-    from insitu.inspect.heap.snapshot import take
     from insitu.record.interrupts import Interrupts
     from insitu.record.launcher import Launched
 
-    if args.what is not None or args.pid or args.comm is not None:
-        raise InsituError("a process or a command, not both", remedy="insitu leaks PID, or -- COMMAND", status=2)
-    if not command:
-        raise InsituError("no command after --", remedy="insitu leaks -- COMMAND", status=2)
     with Interrupts() as interrupts, contextlib.closing(Launched(command, interrupts.ignored_before)) as launched:
         launched.settle()
         launched.traced()
         watch = LastMoment(launched.pid, launched.untraced, args.max_memory)
         try:
             launched.release()
-            ended = _wait(launched, interrupts, args.duration)
+            _wait(launched, interrupts, args.duration)
+            snapshot = watch.snapshot()
+            return snapshot, launched.exit_status if launched.ended() else 0
         finally:
             watch.let_go()
-        if not ended and not launched.ended():
-            return take(launched.pid, args.max_memory), 0
-        return watch.snapshot(), launched.exit_status
 
 
-def _wait(launched: Launched, interrupts: Interrupts, seconds: float | None) -> bool:
-    """Wait for the command's end, which it returns, or so long."""
+def _wait(launched: Launched, interrupts: Interrupts, seconds: float | None) -> None:
+    """Wait for the command's end, or so long."""
     poll = select.poll()
     poll.register(launched.pidfd, select.POLLIN)
     poll.register(interrupts.fd, select.POLLIN)
@@ -61,9 +53,9 @@ def _wait(launched: Launched, interrupts: Interrupts, seconds: float | None) -> 
         ready = poll.poll(None if left is None else left * 1000)
         if launched.pidfd in dict(ready):
             launched.wait()
-            return True
+            return
         if until and time.monotonic() >= until:
-            return False
+            return
         if interrupts.seen() > passed:
             passed = interrupts.count
             # What the terminal sends, it sends to the command too; one more signal may come from elsewhere.

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Final
 
 from insitu.errors import InsituError
-from insitu.inspect.heap.snapshot import Snapshot, take_stopped
+from insitu.inspect.heap.snapshot import Snapshot, take, take_stopped
 from insitu.kernel import procfs, ptrace
 from insitu.kernel.ptrace_refusal import refusal
 
@@ -71,18 +71,21 @@ class LastMoment:
         signal.signal(_WAKE, self._wake_before)
 
     def snapshot(self) -> Snapshot:
-        """The copy, once the process has ended.
+        """The copy of the process before its end, or as it is now if it has not come to that. It is let go of.
 
-        Raises InsituError if there is none, such as when it was killed (SIGKILL).
+        Raises InsituError if there is none.
         """
+        self.let_go()
         if self._failure is not None:
             raise self._failure
-        if self._snapshot is None:
+        if self._snapshot is not None:
+            return self._snapshot
+        if self._status is not None:
             raise InsituError(
                 f"process {self._pid} was not seen before its end: it was killed",
                 remedy="insitu leaks PID while it runs",
             )
-        return self._snapshot
+        return take(self._pid, self._most)
 
     # Of the tracer's thread. When it ends, the kernel lets go of all tracees.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from insitu.inspect.heap.allocations import Allocations, untraced
 from insitu.inspect.heap.contents import CONTENTS, contents
 from insitu.inspect.heap.leaks import Leaks
 from insitu.inspect.heap.reachability import CLASSES
@@ -33,12 +34,15 @@ HEAP_BLOCK = register(
             Column("lost_with", "user_address", "the definitely lost block that it is lost with", nullable=True),
             Column("held_by", "user_address", "a block through which it is reached; null: by a root", nullable=True),
             Column("arena", "integer", "0: the main one; -1: a mapping of its own"),
+            Column("stack", "stack", "of the allocation (--track); 0: it was not traced"),
+            Column("asked_bytes", "integer", "of the allocation; null: it was not traced", nullable=True),
+            Column("allocated_ns", "timestamp", "null: it was not traced", nullable=True),
         ),
     )
 )
 
 
-def save(path: Path, found: Leaks) -> int:
+def save(path: Path, found: Leaks, allocations: Allocations | None = None) -> int:
     """Make the session ``path``; returns how many blocks it has. Raises InsituError, or OSError: disk full."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     snapshot, heap, verdicts = found.snapshot, found.heap, found.verdicts
@@ -51,10 +55,15 @@ def save(path: Path, found: Leaks) -> int:
         end_ns=now,
         notes=list(snapshot.notes),
     )
+    if allocations is not None:
+        manifest = manifest.changed(default_table=HEAP_BLOCK.name)
+    count = len(heap.addresses)
+    asked, age, stack, stacks = allocations or untraced(count)
     inside = contents(found, np.arange(len(heap.addresses)))
     addresses = heap.addresses.tolist()
     with created_whole(path, manifest, procfs) as session, SessionWriter.on_disk(session) as writer:
         upid = writer.processes.process(snapshot.pid, 0)
+        ids = [writer.intern_stack(each) for each in stacks]
         rows = [
             (
                 now,
@@ -67,8 +76,11 @@ def save(path: Path, found: Leaks) -> int:
                 addresses[leader] if leader >= 0 else None,
                 addresses[parent] if parent >= 0 else None,
                 arena,
+                ids[of],
+                bytes_ if old >= 0 else None,
+                now - old if old >= 0 else None,
             )
-            for address, size, kind, content, first, leader, parent, arena in zip(
+            for address, size, kind, content, first, leader, parent, arena, of, bytes_, old in zip(
                 addresses,
                 heap.sizes.tolist(),
                 verdicts.kind.tolist(),
@@ -77,6 +89,9 @@ def save(path: Path, found: Leaks) -> int:
                 verdicts.leader.tolist(),
                 verdicts.parent.tolist(),
                 heap.arena.tolist(),
+                stack.tolist(),
+                asked.tolist(),
+                age.tolist(),
                 strict=True,
             )
         ]
