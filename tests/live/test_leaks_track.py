@@ -118,3 +118,27 @@ def test_of_a_running_process_what_is_older_than_the_tracking_has_no_stack(
     assert before == (2 + 1 + 1) + 3 * (2 + 1 + 1)
     assert all(0 < each["newest_ns"] <= each["oldest_ns"] < passed for each in document["stacks"])
     assert waiting.poll() is None
+
+
+def test_the_difference_of_two_moments_is_what_the_program_has_done_between(
+    waiting: "subprocess.Popen[str]", tmp_path: Path
+) -> None:
+    assert waiting.stdin is not None and waiting.stdout is not None
+    for name, turns in (("first", 2), ("second", 5)):
+        for _ in range(turns):
+            waiting.stdin.write("\n")
+            waiting.stdin.flush()
+            assert waiting.stdout.readline() == "turned\n"
+        command = [sys.executable, "-m", "insitu", "leaks", "-q", "-o", tmp_path / f"{name}.insitu", str(waiting.pid)]
+        subprocess.run(command, check=True, capture_output=True)
+    command = [sys.executable, "-m", "insitu", "diff", tmp_path / "first.insitu", tmp_path / "second.insitu"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    document = json.loads(subprocess.run([*command, "--json"], check=True, capture_output=True, text=True).stdout)
+    grown = {}
+    for each in document["groups"]:
+        blocks, size = (each["after"][what] - each["before"][what] for what in ("blocks", "bytes"))
+        grown[each["size"]] = tuple(map(sum, zip(grown.get(each["size"], (0, 0)), (blocks, size), strict=True)))
+    assert grown == {104: (10, 10 * 104), 200: (5, 5 * 200), 296: (5, 5 * 296)}
+    sums = [sum(each[side]["bytes"] for each in document["classes"]) for side in ("before", "after")]
+    assert sums[1] - sums[0] == 10 * 104 + 5 * 200 + 5 * 296
+    assert shown.startswith("blocks of malloc(): ") and "0x101010101010101" in shown

@@ -140,7 +140,7 @@ def _report(args: argparse.Namespace, found: "Leaks", live: bool, allocations: "
         messages.note(note)
     _warn_of_damage(found)
     if args.output:
-        _save(args, found, allocations)
+        _save(args, found, names, allocations)
     if args.why is not None:
         return _why(args, found, names)
     if args.dominators:
@@ -247,7 +247,9 @@ def _dominators(args: argparse.Namespace, found: "Leaks", names: "VariableNames"
     return 0
 
 
-def _save(args: argparse.Namespace, found: "Leaks", allocations: "Allocations | None") -> None:
+def _save(
+    args: argparse.Namespace, found: "Leaks", names: "VariableNames", allocations: "Allocations | None"
+) -> None:
     from pathlib import Path
 
     from insitu import messages
@@ -255,7 +257,7 @@ def _save(args: argparse.Namespace, found: "Leaks", allocations: "Allocations | 
     from insitu.inspect.heap.leaks_session import save
 
     displaced = Displaced(args.output)
-    rows = save(Path(args.output), found, allocations)
+    rows = save(Path(args.output), found, names, allocations)
     if not args.quiet:
         displaced.report()
         messages.note(f"{rows:,} rows of heap_block in {args.output}")

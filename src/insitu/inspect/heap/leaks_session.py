@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from insitu.inspect.heap.allocations import Allocations, untraced
-from insitu.inspect.heap.contents import CONTENTS, contents
+from insitu.inspect.heap.contents import CONTENTS, OBJECT, class_name, contents
 from insitu.inspect.heap.leaks import Leaks
 from insitu.inspect.heap.reachability import CLASSES
+from insitu.inspect.variable_names import VariableNames
 from insitu.kernel import procfs
 from insitu.session.directory import created_whole
 from insitu.session.manifest import Manifest
@@ -30,6 +31,7 @@ HEAP_BLOCK = register(
             Column("size", "bytes", "what may be used of it: malloc_usable_size()"),
             Column("class", "enum", "definitely lost, indirectly lost, possibly lost, still reachable"),
             Column("content", "enum", "object (C++, with virtual functions), text, pattern, zeros, pointers, data"),
+            Column("object_class", "name", "of an object its C++ class; empty: no object"),
             Column("first_word", "unsigned"),
             Column("lost_with", "user_address", "the definitely lost block that it is lost with", nullable=True),
             Column("held_by", "user_address", "a block through which it is reached; null: by a root", nullable=True),
@@ -42,7 +44,7 @@ HEAP_BLOCK = register(
 )
 
 
-def save(path: Path, found: Leaks, allocations: Allocations | None = None) -> int:
+def save(path: Path, found: Leaks, names: VariableNames, allocations: Allocations | None = None) -> int:
     """Make the session ``path``; returns how many blocks it has. Raises InsituError, or OSError: disk full."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     snapshot, heap, verdicts = found.snapshot, found.heap, found.verdicts
@@ -61,6 +63,8 @@ def save(path: Path, found: Leaks, allocations: Allocations | None = None) -> in
     asked, age, stack, stacks = allocations or untraced(count)
     inside = contents(found, np.arange(len(heap.addresses)))
     addresses = heap.addresses.tolist()
+    tables = np.unique(inside.first[inside.kind == OBJECT]).tolist()
+    classes = {table: class_name(names, table) for table in tables}
     with created_whole(path, manifest, procfs) as session, SessionWriter.on_disk(session) as writer:
         upid = writer.processes.process(snapshot.pid, 0)
         ids = [writer.intern_stack(each) for each in stacks]
@@ -72,6 +76,7 @@ def save(path: Path, found: Leaks, allocations: Allocations | None = None) -> in
                 size,
                 CLASSES[kind],
                 CONTENTS[content],
+                classes[first] if content == OBJECT else "",
                 first,
                 addresses[leader] if leader >= 0 else None,
                 addresses[parent] if parent >= 0 else None,
