@@ -75,6 +75,7 @@ TARGETS: Final = {
         Target("folded", "recordings:imported", text=True),
         Target("memcheck", "recordings:imported", text=True),
         Target("stack_maps", "recordings:imported", text=True),
+        Target("heap_core", "heaps:core"),
         Target("trace_dat", "recordings:imported"),
         Target("trace_pages", "traces:pages"),
         Target("ftrace_text", "recordings:imported", text=True),

@@ -390,6 +390,24 @@ def test_what_cannot_be_looked_at_is_one_line(programs: Path) -> None:
             process.kill()
 
 
+@pytest.mark.parametrize(("version", "refused"), [("2.42", True), ("2.30", True), ("2.41", False)])
+def test_a_glibc_whose_heap_is_not_known_is_refused(
+    programs: Path, tmp_path: Path, version: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The C library of this machine, with another version in what it says of itself.
+    (library,) = Path("/lib").glob("x86_64-linux-gnu/libc.so.6")
+    data, many = re.subn(rb"(release version )2\.\d\d", rb"\g<1>" + version.encode(), library.read_bytes())
+    assert many == 1
+    (tmp_path / "libc.so.6").write_bytes(data)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    with _waiting(programs / "cases_c", "lost_one") as process:
+        monkeypatch.delenv("LD_LIBRARY_PATH")
+        if refused:
+            assert f"glibc {version}, whose heap" in _refused(process.pid)
+        else:
+            assert insitu.leaks(process.pid).totals[0].blocks == 1
+
+
 def test_a_hundred_thousand_mappings_are_copied(programs: Path) -> None:
     script = (
         "import ctypes, mmap\nlibc = ctypes.CDLL(None)\nlibc.mmap.restype = ctypes.c_void_p\n"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from insitu.inspect.heap.blocks import Heap, read_heap
+from insitu.inspect.heap.glibc_version import glibc_version, refuse_unknown
 from insitu.inspect.heap.memory import joined
 from insitu.inspect.heap.pointers import HEURISTICS, Pointers, Tables, pointers
 from insitu.inspect.heap.pointers import usual as _usual
@@ -57,7 +58,8 @@ def leaks(pid: int, *, heuristics: Sequence[str] = HEURISTICS, most_bytes: int =
 
 
 def examine(snapshot: Snapshot, heuristics: Sequence[str] = HEURISTICS) -> Leaks:
-    """The leaks in a copy of a process. Raises InsituError if its heap is not glibc's."""
+    """The leaks in a copy of a process. Raises InsituError if its heap is not glibc's, or of another version."""
+    refuse_unknown(glibc_version(snapshot.pid if snapshot.live else 0, snapshot.areas))
     heap = read_heap(snapshot)
     around = roots(snapshot, heap)
     tables = Tables(snapshot.memory, snapshot.areas)

@@ -71,6 +71,8 @@ class Snapshot(NamedTuple):
     stopped_ns: int
     """For how long the process was stopped; 0 for a core file."""
     notes: Sequence[str]
+    live: bool
+    """Whether the process goes on: its files can be found through it."""
 
 
 def take(pid: int, most_bytes: int = 0) -> Snapshot:
@@ -88,7 +90,7 @@ def take(pid: int, most_bytes: int = 0) -> Snapshot:
         copier.prepare()
         (areas, threads, memory), stop = while_stopped(pid, copier.copy)
     return Snapshot(
-        pid, name, areas, threads, memory, stop.stopped_ns, [*copier.notes, *_unstopped(len(stop.unstopped))]
+        pid, name, areas, threads, memory, stop.stopped_ns, [*copier.notes, *_unstopped(len(stop.unstopped))], True
     )
 
 
@@ -103,7 +105,7 @@ def take_stopped(pid: int, stopped: Sequence[int], unstopped: int, most_bytes: i
         copier = _Copier(stopped[0], most_bytes)
         areas, threads, memory = copier.copy(stopped)
     notes = [*copier.notes, *_unstopped(unstopped)]
-    return Snapshot(pid, name, areas, threads, memory, time.monotonic_ns() - begin, notes)
+    return Snapshot(pid, name, areas, threads, memory, time.monotonic_ns() - begin, notes, False)
 
 
 @contextmanager
