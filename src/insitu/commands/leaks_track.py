@@ -15,6 +15,7 @@ import numpy as np
 
 from insitu import messages
 from insitu.convert.open import open_session
+from insitu.errors import InsituError
 from insitu.inspect.heap.allocations import Traced
 from insitu.inspect.heap.last_moment import LastMoment
 from insitu.inspect.heap.snapshot import Snapshot, take
@@ -23,6 +24,7 @@ from insitu.probe.compile import compile_script
 from insitu.probe.options import Options
 from insitu.probe.output.stream import TextOutput
 from insitu.probe.providers.base import Context
+from insitu.probe.source import ScriptError
 from insitu.record.interrupts import Interrupts
 from insitu.record.run import Request as RunRequest
 from insitu.record.run import Run
@@ -78,6 +80,8 @@ def track(args: argparse.Namespace, command: Sequence[str], pid: int) -> tuple[S
             messages.warning(f"lost {number:,} {what}: the stacks of some blocks are not known")
         with open_session(path) as session:
             return snapshot, _traced(session, copied_ns), outcome.exit_status
+    except ScriptError as error:  # the script is ours: what failed is the machine's or the user's
+        raise InsituError(f"cannot trace allocations: {error.plain}", remedy=error.remedy) from None
     finally:
         context.close()
         temporary.remove()

@@ -11,10 +11,11 @@ from insitu.kernel import procfs
 from insitu.symbols.module_files import ModuleFile, open_module
 from insitu.symbols.process_map import Module
 
-__all__ = ["glibc_version", "refuse_unknown"]
+__all__ = ["UNKNOWN", "glibc_version", "refuse_unknown"]
 
 _OLDEST, _NEWEST = (2, 31), (2, 41)
 """2.42 has other caches of threads (struct tcache_perthread_struct of malloc/malloc.c)."""
+UNKNOWN: Final = "which glibc it is is not known (a static program, or its file is not here): read as 2.31 to 2.41"
 _NAME: Final = re.compile(rb"libc\.so\.6|libc-(\d{1,3})\.(\d{1,3})\.so")
 _BANNER: Final = re.compile(rb"GNU C Library [^\n\0]{0,200}?release version (\d{1,3})\.(\d{1,3})")
 _MOST_BYTES: Final = 4 << 20  # of .rodata; 2.36 has 0.3 MiB
