@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -139,6 +140,113 @@ def test_the_blocks_are_those_that_the_program_has_with_threads_and_free_ones_be
     assert live == {address: own.get(address) for address in live} and len(live) > 20_000
     assert set(others) <= set(found.roots.own) and not found.heap.damaged
     assert found.heap.arenas == 3 and found.heap.mapped.sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("language", "names"),
+    [
+        ("c", "nothing lost_one lost_sizes by_stack by_inside circle_with_tail list_cut five_threads large_lost"),
+        ("cc", "owner_lost objects_lost map_kept"),
+    ],
+)
+def test_a_command_just_before_it_exits_has_the_leaks_of_the_running_one(
+    programs: Path, language: str, names: str
+) -> None:
+    program = programs / f"cases_{language}"
+    for name in names.split():
+        with _waiting(program, name) as process:
+            expected = [total._asdict() for total in insitu.leaks(process.pid).totals]
+        assert _document("--", program, name)["classes"] == expected, name
+
+
+_ENDS = """
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void *held(void *number) { void *volatile kept = malloc(1000); pause(); return kept; }
+static void *last(void *number) { usleep(200000); pthread_exit(NULL); }
+static void *another(void *path) { usleep(100000); execl(path, path, "exit", NULL); return NULL; }
+
+int main(int count, char **words)
+{
+	pthread_t thread;
+	memset(malloc(100), 1, 100);
+	if (!strcmp(words[1], "exit"))
+		return 3;
+	if (!strcmp(words[1], "signal"))
+		raise(SIGSEGV);
+	if (!strcmp(words[1], "kill"))
+		raise(SIGKILL);
+	if (!strcmp(words[1], "wait"))
+		pause();
+	if (!strcmp(words[1], "others")) {
+		for (int at = 0; at < 8; at++)
+			pthread_create(&thread, NULL, held, NULL);
+		usleep(200000);
+		exit(4);
+	}
+	pthread_create(&thread, NULL, !strcmp(words[1], "last") ? last : another, words[0]);
+	pthread_exit(NULL);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("ends")
+    (directory / "ends.c").write_text(_ENDS)
+    subprocess.run(["gcc", "-O0", "-pthread", "-o", directory / "ends", directory / "ends.c"], check=True)
+    return directory / "ends"
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [("exit", 3), ("others", 4), ("signal", 128 + 11), ("kill", 128 + 9), ("last", 0), ("another", 3)],
+)
+def test_a_command_ends_in_any_way_and_its_status_is_returned(ends: Path, how: str, status: int) -> None:
+    done = _command("--json", "--", ends, how, status=status)
+    document = json.loads(done.stdout)
+    found = {each["kind"]: (each["bytes"], each["blocks"]) for each in document["classes"]}
+    assert found["definitely lost"] == (104, 1) and document["name"] == "ends"
+    # What the stacks of eight threads hold is not lost, though exit() ends them.
+    kept = [each for each in _document_of(ends, how, status)["groups"] if each["size"] == 1000]
+    assert [each["blocks"] for each in kept] == ([8] if how == "others" else [])
+
+
+def _document_of(program: Path, how: str, status: int) -> Any:
+    return json.loads(_command("--json", "--show", "reachable", "--", program, how, status=status).stdout)
+
+
+def test_a_command_that_cannot_be_run_is_one_line() -> None:
+    for command, status in (("/nonexistent", 127), ("/etc/passwd", 126)):
+        done = _command("--", command, status=status)
+        assert len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr
+    for words in (["--"], ["1", "--", "true"], ["-d", "1", "1"]):
+        done = _command(*words, status=2)
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_command_that_does_not_end_is_looked_at_after_a_time_or_when_it_is_interrupted(ends: Path) -> None:
+    done = _command("-d", "0.3", "--", ends, "wait")
+    assert not done.stdout and "Lost: 104 B in 1 block" in done.stderr
+    command = [sys.executable, "-m", "insitu", "leaks", "--json", "--", ends, "wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not (child := children.read_text().strip()) or "pause" not in _wait_channel(child):
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        document = json.loads(process.communicate()[0])
+        assert process.returncode == 128 + signal.SIGTERM
+    assert document["classes"][0]["bytes"] == 104
+
+
+def _wait_channel(pid: str) -> str:
+    """ "pause" while a process is in pause(2), whose number is 34."""
+    return "pause" if Path(f"/proc/{pid}/syscall").read_text().startswith("34 ") else ""
 
 
 def test_a_chain_leads_from_the_root_to_the_block(programs: Path) -> None:
@@ -282,6 +390,24 @@ def test_what_cannot_be_looked_at_is_one_line(programs: Path) -> None:
             process.kill()
 
 
+@pytest.mark.parametrize(("version", "refused"), [("2.42", True), ("2.30", True), ("2.41", False)])
+def test_a_glibc_whose_heap_is_not_known_is_refused(
+    programs: Path, tmp_path: Path, version: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The C library of this machine, with another version in what it says of itself.
+    (library,) = Path("/lib").glob("x86_64-linux-gnu/libc.so.6")
+    data, many = re.subn(rb"(release version )2\.\d\d", rb"\g<1>" + version.encode(), library.read_bytes())
+    assert many == 1
+    (tmp_path / "libc.so.6").write_bytes(data)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    with _waiting(programs / "cases_c", "lost_one") as process:
+        monkeypatch.delenv("LD_LIBRARY_PATH")
+        if refused:
+            assert f"glibc {version}, whose heap" in _refused(process.pid)
+        else:
+            assert insitu.leaks(process.pid).totals[0].blocks == 1
+
+
 def test_a_hundred_thousand_mappings_are_copied(programs: Path) -> None:
     script = (
         "import ctypes, mmap\nlibc = ctypes.CDLL(None)\nlibc.mmap.restype = ctypes.c_void_p\n"
@@ -309,6 +435,10 @@ def test_no_rights_are_needed_for_ones_own_processes(programs: Path, unprivilege
     )
     done = unprivileged.python("-c", script, program, "lost_one")
     assert done.stdout == "[1, 0, 0, 0]\n", done.stderr
+    done = unprivileged((), "leaks", "--json", "--", program, "lost_one")
+    assert [each["blocks"] for each in json.loads(done.stdout)["classes"]] == [1, 0, 0, 0], done.stderr
+    refused = unprivileged((), "leaks", "--track", "--", program, "lost_one")
+    assert refused.returncode and len(refused.stderr.splitlines()) == 1, refused.stderr
     process = subprocess.Popen(["sleep", "600"])
     try:
         refused = unprivileged((), "leaks", str(process.pid))

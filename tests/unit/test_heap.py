@@ -1,11 +1,17 @@
 """Chunks, pointers and classes of made-up heaps, whose contents are known by construction."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from insitu.errors import InsituError
 from insitu.inspect.heap.blocks import Heap
 from insitu.inspect.heap.chunks import walk
+from insitu.inspect.heap.core_file import read_core
+from insitu.inspect.heap.glibc_version import refuse_unknown
+from insitu.inspect.heap.leaks import examine
 from insitu.inspect.heap.memory import Memory, joined, without
 from insitu.inspect.heap.pointers import Pointers, Tables, pointers
 from insitu.inspect.heap.reachability import DEFINITE, INDIRECT, POSSIBLE, REACHABLE, Graph, classify
@@ -119,3 +125,21 @@ def test_links_that_malloc_left_in_a_block_lead_to_no_block() -> None:
     found = pointers(memory, heap, Tables(memory, ()), whole)
     assert found.where.tolist() == [_START - 120, _START + 32]
     assert found.target.tolist() == [0, 1] and not found.sure.any()
+
+
+def test_a_core_whose_c_library_is_not_here_is_read_and_that_is_said() -> None:
+    core = (
+        Path(__file__).parents[2] / "fuzz/corpus/heap_core/circle.core"
+    )  # a circle of three, and one block after it
+    found = examine(read_core(core))
+    assert [tuple(total)[1:] for total in found.totals] == [(24, 1), (48 + 200, 3), (0, 0), (0, 0)]
+    assert len(found.snapshot.notes) == 1 and "is not known" in found.snapshot.notes[0]
+
+
+@pytest.mark.parametrize(("version", "known"), [((2, 30), False), ((2, 31), True), ((2, 41), True), ((2, 42), False)])
+def test_only_known_versions_of_glibc_are_taken(version: tuple[int, int], known: bool) -> None:
+    if known:
+        refuse_unknown(version)
+    else:
+        with pytest.raises(InsituError, match=rf"glibc 2\.{version[1]}, whose heap"):
+            refuse_unknown(version)

@@ -2,6 +2,7 @@
 
 By default, percentages are compared. "*" marks a change, "~" one that is not significant (p >= 0.05).
 Of two moments of a process (insitu proc -o), its memory by what it belongs to, its descriptors and threads.
+Of two moments of a heap (insitu leaks -o), its blocks by class, size and content.
 Of recorded calls (insitu calls -o, or function_graph of trace-cmd), self times are compared, in total and per call.
 -o also writes a differential flame graph as one HTML page.
 
@@ -9,6 +10,7 @@ examples:
   insitu diff before.insitu after.insitu
   insitu diff before.insitu after.insitu -o diff.html
   insitu proc -o before.insitu 1234; ...; insitu proc -o after.insitu 1234; insitu diff before.insitu after.insitu
+  insitu leaks -o before.insitu 1234; ...; insitu leaks -o after.insitu 1234; insitu diff before.insitu after.insitu
   insitu diff --by-time --unit time idle.insitu busy.insitu        CPU seconds per second
   insitu diff --folded before.insitu after.insitu > diff.folded    for flamegraph.pl
 """
@@ -61,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.session.call_table import shows_calls
     from insitu.session.weighted_stacks import Selection
     from insitu.views.diff import Scale, diff_folded, diff_stacks, diff_to_json
+    from insitu.views.heap_diff import shows_heaps
     from insitu.views.losses import loss_text
     from insitu.views.process_diff import shows_processes
 
@@ -76,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
             return _diff_calls(args, *(each for each in sessions if each))
         if want == Selection() and not of_stacks and all(each and shows_processes(each) for each in sessions):
             return _diff_processes(args, *(each for each in sessions if each))
+        if want == Selection() and not of_stacks and all(each and shows_heaps(each) for each in sessions):
+            return _diff_heaps(args, *(each for each in sessions if each))
         before, after = (
             session.stacks(want) if session else load_stacks(path, want)
             for path, session in zip(paths, sessions, strict=True)
@@ -146,4 +151,20 @@ def _diff_processes(args: argparse.Namespace, *sessions: "Session") -> int:
         print(json_document(changes_document(found)))
     else:
         Screen.of(sys.stdout).write(changes_blocks(found, args.limit))
+    return 0
+
+
+def _diff_heaps(args: argparse.Namespace, *sessions: "Session") -> int:
+    """Show what grew between two moments of a heap."""
+    import sys
+
+    from insitu.valid_text import json_document
+    from insitu.views.heap_diff import heap_changes, heap_changes_blocks, heap_changes_document
+    from insitu.views.terminal import Screen
+
+    found = heap_changes(*sessions)
+    if args.json:
+        print(json_document(heap_changes_document(found)))
+    else:
+        Screen.of(sys.stdout).write(heap_changes_blocks(found, args.limit))
     return 0

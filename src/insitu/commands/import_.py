@@ -9,6 +9,7 @@ examples:
   insitu import trace.dat -o run.insitu           what trace-cmd recorded
   insitu import trace-vm.dat --host trace.dat     a guest that was recorded with its host (trace-cmd record -A)
   insitu import trace.dat --guest trace-vm.dat -o both.insitu       host and guest in one session
+  valgrind --xml=yes --xml-file=memcheck.xml ./prog; insitu import memcheck.xml
   insitu import out.folded -o run.insitu
 """
 
@@ -106,6 +107,8 @@ def _content(manifest: "Manifest") -> str:
     if "sample" in rows:
         what = "stack" if any(source.get("value") == "weight" for source in manifest.sources) else "sample"
         return counted(rows["sample"], what)
+    if "memcheck_leak" in rows:
+        return f"{counted(rows['memcheck_leak'], 'leak record')}, {counted(rows['memcheck_error'], 'error')}"
     count = sum(count for name, count in rows.items() if name.startswith("event."))
     events = counted(count, "event")
     return f"{counted(rows['span'], 'span')}, {events}" if rows.get("span") else events

@@ -2,6 +2,7 @@
 
 The process is stopped while its memory is copied; then the heap of the C library (glibc) is walked and all pointers
 are followed from registers, stacks and data. What nothing leads to is lost, in the classes of valgrind's memcheck.
+A command after -- is looked at when it is about to exit, with the report on standard error; its children are not.
 Sizes are those that may be used (malloc_usable_size).
 
 examples:
@@ -10,6 +11,9 @@ examples:
   insitu leaks --why 0x55d0c8e2a2a0 1234 the chain of pointers that keeps a block alive
   insitu leaks --dominators 1234         which blocks keep how much alive
   insitu leaks core.1234                 of a core file
+  insitu leaks -- ./prog file            run it, and look just before it exits
+  insitu leaks -d 60 -- ./server         run it, and look after a minute
+  insitu leaks --track -d 60 1234        as root: for a minute trace what allocates; which stacks lose, how old it is
   insitu leaks -o now.insitu 1234        a session with the table heap_block, for insitu sql
 """
 
@@ -20,6 +24,7 @@ from typing import TYPE_CHECKING
 from insitu.commands import Properties
 from insitu.commands._options import (
     Gather,
+    duration_option,
     json_option,
     limit_option,
     output_option,
@@ -31,17 +36,23 @@ from insitu.commands._options import (
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from insitu.inspect.heap.allocations import Allocations
     from insitu.inspect.heap.leaks import Leaks
     from insitu.inspect.variable_names import VariableNames
+    from insitu.views.terminal import Screen
 
 __all__ = ["PROPERTIES", "arguments", "run"]
 
 PROPERTIES = Properties(
+    starts_programs=True,
+    command_after_dashes=True,
     peer_options={
         "--leak-check": "insitu leaks lists what is lost; --show all the rest",
         "--show-leak-kinds": "--show definite,possible,reachable",
         "--leak-check-heuristics": "--heuristics",
-    }
+    },
 )
 _SHOWN = {"definite": 0, "indirect": 1, "possible": 2, "reachable": 3}
 _HEURISTICS = ("stdstring", "length64", "newarray", "multipleinheritance")
@@ -51,6 +62,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", metavar="PID|CORE", help="a process, or a core file")
     parser.add_argument("-p", "--pid", type=pid_list, action=Gather, metavar="PID", help="the same")
     parser.add_argument("-n", "--comm", metavar="NAME", help="the process of this name")
+    duration_option(parser, "look after this time: with --track, or of a command, which is ended")
+    parser.add_argument(
+        "--track", action="store_true", help="trace allocations from now on: stacks and ages of blocks (needs root)"
+    )
     parser.add_argument("--why", type=_address, metavar="ADDRESS", help="which pointers lead to the block at ADDRESS")
     parser.add_argument("--dominators", action="store_true", help="which blocks keep how much alive")
     parser.add_argument(
@@ -81,33 +96,72 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from insitu import messages
-    from insitu.inspect.heap.contents import groups
-    from insitu.inspect.variable_names import VariableNames
-    from insitu.views import leaks as view
-    from insitu.views.terminal import Screen
+    from insitu.inspect.heap.leaks import examine
 
     if args.output and not args.output.endswith(".insitu"):
         raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
-    found, live = _examined(args)
+    command = args.after_dashes
+    if command is not None:
+        if args.what is not None or args.pid or args.comm is not None:
+            raise InsituError("a process or a command, not both", remedy="insitu leaks PID, or -- COMMAND", status=2)
+        if not command:
+            raise InsituError("no command after --", remedy="insitu leaks -- COMMAND", status=2)
+    if args.track:
+        return _tracked(args, command or ())
+    if command is not None:
+        from insitu.commands.leaks_run import last_moment
+
+        snapshot, status = last_moment(args, command)
+        return _report(args, examine(snapshot, args.heuristics), False) or status
+    if args.duration:
+        raise InsituError("-d is for a command, or --track", remedy="insitu leaks -d SECONDS -- COMMAND", status=2)
+    return _report(args, *_examined(args))
+
+
+def _tracked(args: argparse.Namespace, command: "Sequence[str]") -> int:
+    from insitu.commands.leaks_track import track
+    from insitu.inspect.heap.allocations import joined
+    from insitu.inspect.heap.leaks import examine
+
+    snapshot, traced, status = track(args, command, 0 if command else _pid(args))
+    found = examine(snapshot, args.heuristics)
+    return _report(args, found, not command, joined(found, traced)) or status
+
+
+def _report(args: argparse.Namespace, found: "Leaks", live: bool, allocations: "Allocations | None" = None) -> int:
+    from insitu import messages
+    from insitu.inspect.heap.allocations import by_stack
+    from insitu.inspect.heap.contents import groups
+    from insitu.inspect.variable_names import VariableNames
+    from insitu.views import leaks as view
+
     names = VariableNames(found.snapshot.pid if live else 0, found.snapshot.areas, live=live)
     for note in () if args.quiet else found.snapshot.notes:
         messages.note(note)
     _warn_of_damage(found)
     if args.output:
-        _save(args, found)
+        _save(args, found, names, allocations)
     if args.why is not None:
         return _why(args, found, names)
     if args.dominators:
         return _dominators(args, found, names)
-    listed = groups(found, [_SHOWN[name] for name in args.show], names)
+    kinds = [_SHOWN[name] for name in args.show]
+    listed = groups(found, kinds, names)
+    stacks = by_stack(found, allocations, kinds) if allocations is not None else None
     if args.json:
         from insitu.valid_text import json_document
 
-        print(json_document({"format": "insitu-leaks-1", **view.document(found, listed)}))
+        print(json_document({"format": "insitu-leaks-1", **view.document(found, listed, stacks)}))
     else:
-        Screen.of(sys.stdout).write(view.blocks(found, listed, args.limit))
+        _screen(args).write(view.blocks(found, listed, args.limit, stacks))
     return 0
+
+
+def _screen(args: argparse.Namespace) -> "Screen":
+    """Where the report goes: standard output is a command's own."""
+    from insitu.views.terminal import Screen
+
+    return Screen.of(sys.stdout if args.after_dashes is None else sys.stderr)
 
 
 def _examined(args: argparse.Namespace) -> "tuple[Leaks, bool]":
@@ -123,12 +177,17 @@ def _examined(args: argparse.Namespace) -> "tuple[Leaks, bool]":
         if not path.is_file():
             raise InsituError(f"{args.what}: no process id and no core file", remedy="insitu leaks PID", status=2)
         return examine(read_core(path, args.max_memory), args.heuristics), False
+    return leaks(_pid(args), heuristics=args.heuristics, most_bytes=args.max_memory), True
+
+
+def _pid(args: argparse.Namespace) -> int:
+    """The one process that was asked for."""
     words = [_pids(args.what)] if args.what is not None else []
     pids = pids_asked_for(args, words)
     if len(pids) != 1:
         what = "which process?" if not pids else f"one process at a time, not {len(pids)}"
         raise InsituError(what, remedy="insitu leaks PID, or -n NAME", status=2)
-    return leaks(pids[0], heuristics=args.heuristics, most_bytes=args.max_memory), True
+    return pids[0]
 
 
 def _pids(text: str) -> tuple[int, ...]:
@@ -153,7 +212,6 @@ def _warn_of_damage(found: "Leaks") -> None:
 def _why(args: argparse.Namespace, found: "Leaks", names: "VariableNames") -> int:
     from insitu.inspect.heap.holders import block_at, why
     from insitu.views import leaks as view
-    from insitu.views.terminal import Screen
 
     block = block_at(found, args.why)
     if block < 0:
@@ -164,7 +222,7 @@ def _why(args: argparse.Namespace, found: "Leaks", names: "VariableNames") -> in
 
         print(json_document({"format": "insitu-leaks-why-1", "chain": [step._asdict() for step in steps]}))
     else:
-        Screen.of(sys.stdout).write(view.chain(found, block, steps))
+        _screen(args).write(view.chain(found, block, steps))
     return 0
 
 
@@ -172,7 +230,6 @@ def _dominators(args: argparse.Namespace, found: "Leaks", names: "VariableNames"
     from insitu.inspect.heap.contents import described
     from insitu.inspect.heap.holders import block_at, dominators, why
     from insitu.views import leaks as view
-    from insitu.views.terminal import Screen
 
     every = dominators(found)
     shown = every[: args.limit or None]
@@ -186,11 +243,13 @@ def _dominators(args: argparse.Namespace, found: "Leaks", names: "VariableNames"
         documents = [{**holder._asdict(), "content": inside, "held_by": root} for holder, inside, root in rows]
         print(json_document({"format": "insitu-leaks-dominators-1", "holders": documents}))
     else:
-        Screen.of(sys.stdout).write(view.holders(found, rows, args.limit))
+        _screen(args).write(view.holders(found, rows, args.limit))
     return 0
 
 
-def _save(args: argparse.Namespace, found: "Leaks") -> None:
+def _save(
+    args: argparse.Namespace, found: "Leaks", names: "VariableNames", allocations: "Allocations | None"
+) -> None:
     from pathlib import Path
 
     from insitu import messages
@@ -198,7 +257,7 @@ def _save(args: argparse.Namespace, found: "Leaks") -> None:
     from insitu.inspect.heap.leaks_session import save
 
     displaced = Displaced(args.output)
-    rows = save(Path(args.output), found)
+    rows = save(Path(args.output), found, names, allocations)
     if not args.quiet:
         displaced.report()
         messages.note(f"{rows:,} rows of heap_block in {args.output}")

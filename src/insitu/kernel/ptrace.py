@@ -15,6 +15,7 @@ __all__ = [
     "ENTRY",
     "EVENT_CLONE",
     "EVENT_EXEC",
+    "EVENT_EXIT",
     "EVENT_FORK",
     "EVENT_SECCOMP",
     "EVENT_STOP",
@@ -23,7 +24,9 @@ __all__ = [
     "EXIT",
     "O_EXITKILL",
     "O_FOLLOW",
+    "O_TRACEEXIT",
     "O_TRACESECCOMP",
+    "O_TRACE_THREADS",
     "SAMPLED_MASK",
     "SAMPLED_SP",
     "SECCOMP",
@@ -58,16 +61,20 @@ _O_TRACEFORK: Final = 0x02
 _O_TRACEVFORK: Final = 0x04
 _O_TRACECLONE: Final = 0x08
 _O_TRACEEXEC: Final = 0x10
+O_TRACEEXIT: Final = 0x40
 O_TRACESECCOMP: Final = 0x80
 O_EXITKILL: Final = 0x100000
 O_FOLLOW: Final = _O_TRACESYSGOOD | _O_TRACEFORK | _O_TRACEVFORK | _O_TRACECLONE | _O_TRACEEXEC
 """Options that trace children and threads too, and tell stops at calls from SIGTRAP."""
+O_TRACE_THREADS: Final = _O_TRACECLONE | _O_TRACEEXEC
+"""Options that trace threads too, and report exec."""
 
 EVENT_FORK: Final = 1
 EVENT_VFORK: Final = 2
 EVENT_CLONE: Final = 3
 EVENT_EXEC: Final = 4
 EVENT_VFORK_DONE: Final = 5
+EVENT_EXIT: Final = 6
 EVENT_SECCOMP: Final = 7
 EVENT_STOP: Final = 128
 
@@ -145,7 +152,8 @@ def detach(tid: int, number: int = 0) -> bool:
 
 
 def event_message(tid: int) -> int:
-    """Returns what an event is about: the new thread's id, or after exec the former id of the calling thread.
+    """Returns what an event is about: the new thread's id, or after exec the former id of the calling thread,
+    at an end the status, as wait(2) has it.
 
     Raises ProcessLookupError.
     """

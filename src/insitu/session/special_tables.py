@@ -16,6 +16,8 @@ __all__ = [
     "FUNCTION_CALL",
     "HEAP_BLOCK",
     "LATENCY",
+    "MEMCHECK_ERROR",
+    "MEMCHECK_LEAK",
     "MEMORY_FAULT",
     "PAGE_RANGE",
     "PROCESS_TICK",
@@ -234,10 +236,14 @@ HEAP_BLOCK: Final = register(
             Column("size", "bytes", "what may be used of it: malloc_usable_size()"),
             Column("class", "enum", "definitely lost, indirectly lost, possibly lost, still reachable"),
             Column("content", "enum", "object (C++, with virtual functions), text, pattern, zeros, pointers, data"),
+            Column("object_class", "name", "of an object its C++ class; empty: no object"),
             Column("first_word", "unsigned"),
             Column("lost_with", "user_address", "the definitely lost block that it is lost with", nullable=True),
             Column("held_by", "user_address", "a block through which it is reached; null: by a root", nullable=True),
             Column("arena", "integer", "0: the main one; -1: a mapping of its own"),
+            Column("stack", "stack", "of the allocation (--track); 0: it was not traced"),
+            Column("asked_bytes", "integer", "of the allocation; null: it was not traced", nullable=True),
+            Column("allocated_ns", "timestamp", "null: it was not traced", nullable=True),
         ),
     )
 )
@@ -275,6 +281,39 @@ FD: Final = register(
             Column("access", "enum", "r, w or rw"),
             Column("offset", "file_offset"),
             Column("details", "text"),
+        ),
+    )
+)
+
+MEMCHECK_LEAK: Final = register(
+    Table(
+        "memcheck_leak",
+        "A leak record of valgrind's memcheck: blocks of one class that were allocated by one stack.",
+        (
+            Column("ts_ns", "timestamp"),
+            Column("utid", "utid"),
+            Column("class", "enum", "definitely lost, indirectly lost, possibly lost, still reachable"),
+            Column("bytes", "bytes", "of the blocks themselves"),
+            Column("indirect_bytes", "bytes", "that are lost with them"),
+            Column("blocks", "integer"),
+            Column("stack", "stack", "of the allocation"),
+        ),
+    )
+)
+
+MEMCHECK_ERROR: Final = register(
+    Table(
+        "memcheck_error",
+        "An error of valgrind, other than a leak: an invalid access, a wrong free, use of what was never written.",
+        (
+            Column("ts_ns", "timestamp"),
+            Column("utid", "utid"),
+            Column("kind", "enum", "valgrind's name: `InvalidRead`, `InvalidFree`, `UninitCondition` ..."),
+            Column("what", "text"),
+            Column("about", "text", "what more it says, such as of the block that is concerned; lines"),
+            Column("count", "count", "how often it occurred"),
+            Column("stack", "stack"),
+            Column("block_stack", "stack", "the first other one, such as of the block's allocation or free; 0: none"),
         ),
     )
 )

@@ -10,6 +10,7 @@ from typing import Any, Final
 from insitu.debug.guard_faults import FAMILIES, Block, Call, Fault, place
 from insitu.symbols.frame import Frame
 from insitu.views.quantity import duration
+from insitu.views.stack_lines import stack_lines
 from insitu.views.terminal import Block as Shown
 from insitu.views.terminal import Line
 
@@ -156,17 +157,7 @@ def _before(fault: Fault, call: Call) -> str:
 
 
 def _stack(stack: Sequence[Frame], most: int) -> Iterator[Line]:
-    for number, frame in enumerate(stack[: most or None]):
-        line: Line = [(f"    #{number:<3}", "dim"), (frame.function, "")]
-        if frame.line:
-            line.append((f"  {frame.file.rpartition('/')[2]}:{frame.line}", "cyan"))
-        elif frame.module:
-            line.append((f"  {frame.module.rpartition('/')[2]}", "dim"))
-        yield line
-    if most and len(stack) > most:
-        yield [(f"    ... {len(stack) - most} more; --max-frames 0 shows all", "dim")]
-    if not stack:
-        yield [("    no stack is known", "dim")]
+    return stack_lines(stack, most, "--max-frames 0 shows all")
 
 
 def document(fault: Fault) -> dict[str, Any]:

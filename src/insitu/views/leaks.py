@@ -3,22 +3,26 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from insitu.inspect.heap.allocations import StackGroup
 from insitu.inspect.heap.contents import Group
 from insitu.inspect.heap.holders import Holder, Step
 from insitu.inspect.heap.leaks import Leaks
 from insitu.inspect.heap.reachability import CLASSES, DEFINITE, INDIRECT, POSSIBLE, REACHABLE
 from insitu.views.quantity import duration, percent, rest, size
+from insitu.views.stack_lines import stack_lines
 from insitu.views.table import Cell, Column, Line, Table
 from insitu.views.terminal import Block
 
 __all__ = ["blocks", "chain", "document", "holders", "verdict"]
 
 _MOST_STEPS: Final = 40
-"""Of a chain that are shown, from both ends."""
+"""Of a chain that are shown, from both ends, and of a stack."""
 
 
-def blocks(found: Leaks, groups: Sequence[Group], limit: int) -> Iterator[Block]:
-    """The verdict, the sums of the classes, and the groups, ``limit`` of them (0: all)."""
+def blocks(
+    found: Leaks, groups: Sequence[Group], limit: int, stacks: Sequence[StackGroup] | None = None
+) -> Iterator[Block]:
+    """The verdict, the sums of the classes, the groups and, if traced, the stacks: ``limit`` of each (0: all)."""
     snapshot = found.snapshot
     stopped = f"stopped for {duration(snapshot.stopped_ns)} while it was copied" if snapshot.stopped_ns else "a core"
     title = f"{snapshot.name} ({snapshot.pid})"
@@ -31,6 +35,27 @@ def blocks(found: Leaks, groups: Sequence[Group], limit: int) -> Iterator[Block]
         yield _table(groups[: limit or None])
         if limit and len(groups) > limit:
             yield [(rest(len(groups) - limit, "group", "groups"), "dim")]
+    if stacks is not None:
+        yield from _by_stack(groups, stacks, limit)
+
+
+def _by_stack(groups: Sequence[Group], stacks: Sequence[StackGroup], limit: int) -> Iterator[Block]:
+    """Where blocks were allocated, and how old they are."""
+    for group in stacks[: limit or None]:
+        ages = f"{duration(group.newest_ns)} to {duration(group.oldest_ns)}"
+        style = "red" if group.kind == DEFINITE else "bold"
+        yield []
+        yield [
+            (f"{_SHORT[group.kind]}: {group.bytes:,} bytes in {_blocks(group.blocks)}", style),
+            (f", {ages if group.blocks > 1 else duration(group.oldest_ns)} old, allocated by", ""),
+        ]
+        yield from stack_lines(group.stack, _MOST_STEPS, "-o RUN.insitu keeps all")
+    if limit and len(stacks) > limit:
+        yield [(rest(len(stacks) - limit, "stack", "stacks"), "dim")]
+    older = sum(group.blocks for group in groups) - sum(group.blocks for group in stacks)
+    if older > 0:
+        yield []
+        yield [(f"Of {_blocks(older)} the allocation was not traced: they are older than the tracking.", "dim")]
 
 
 def verdict(found: Leaks, groups: Sequence[Group]) -> str:
@@ -143,10 +168,15 @@ def holders(found: Leaks, rows: Sequence[tuple[Holder, str, str]], limit: int) -
     yield Table(columns, cells)
 
 
-def document(found: Leaks, groups: Sequence[Group]) -> dict[str, Any]:
-    """The same for JSON."""
+def document(found: Leaks, groups: Sequence[Group], stacks: Sequence[StackGroup] | None = None) -> dict[str, Any]:
+    """The same for JSON; "stacks" only if allocations were traced."""
     heap, snapshot = found.heap, found.snapshot
+    by_stack = [
+        {**group._asdict(), "kind": CLASSES[group.kind], "stack": [frame._asdict() for frame in group.stack]}
+        for group in stacks or ()
+    ]
     return {
+        **({"stacks": by_stack} if stacks is not None else {}),
         "pid": snapshot.pid,
         "name": snapshot.name,
         "verdict": verdict(found, groups),

@@ -134,6 +134,13 @@ IMPORTERS: Final = (
         beyond_stacks=True,
     ),
     Importer(
+        "memcheck",
+        "valgrind --xml=yes --xml-file=FILE: leaks and errors with their stacks",
+        f"{_FORMATS}.memcheck:is_memcheck",
+        f"{_FORMATS}.memcheck:import_memcheck",
+        beyond_stacks=True,
+    ),
+    Importer(
         "ftrace text",
         "text of tracefs's trace and trace_pipe, or of trace-cmd report: events, functions, function graphs",
         f"{_FORMATS}.ftrace_text:is_ftrace_text",
@@ -233,7 +240,11 @@ def importer_of(path: Path) -> Importer:
     for importer in IMPORTERS:
         if importer.recognises(head):
             return importer
-    what = "neither a session, perf.data, trace.dat nor text of ftrace or of stacks" if head else "empty file"
+    what = (
+        "neither a session, perf.data, trace.dat, valgrind's XML nor text of ftrace or of stacks"
+        if head
+        else "empty file"
+    )
     raise InsituError(f"{path}: {what}", remedy="insitu import --help lists what can be read")
 
 

@@ -15,7 +15,7 @@ from insitu.inspect.heap.reachability import INDIRECT
 from insitu.inspect.variable_names import VariableNames
 from insitu.symbols.demangle import demangle
 
-__all__ = ["CONTENTS", "Contents", "Group", "contents", "described", "groups"]
+__all__ = ["CONTENTS", "OBJECT", "Contents", "Group", "class_name", "contents", "described", "groups"]
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]

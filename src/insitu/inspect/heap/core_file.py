@@ -70,7 +70,7 @@ def read_core(path: Path, most_bytes: int = 0) -> Snapshot:
     areas = _areas(loads, files)
     memory, cut = _memory(elf, loads, most_bytes or procfs.available_memory() // 2)
     notes = [f"{path} was cut off: {cut >> 20:,} MiB of memory are missing"] if cut else []
-    return Snapshot(pid, name, areas, threads, memory, 0, notes)
+    return Snapshot(pid, name, areas, threads, memory, 0, notes, False)
 
 
 def _notes(elf: Elf) -> Iterator[tuple[int, bytes]]:

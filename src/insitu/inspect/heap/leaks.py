@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from insitu.inspect.heap.blocks import Heap, read_heap
+from insitu.inspect.heap.glibc_version import UNKNOWN, glibc_version, refuse_unknown
 from insitu.inspect.heap.memory import joined
 from insitu.inspect.heap.pointers import HEURISTICS, Pointers, Tables, pointers
 from insitu.inspect.heap.pointers import usual as _usual
@@ -57,8 +58,12 @@ def leaks(pid: int, *, heuristics: Sequence[str] = HEURISTICS, most_bytes: int =
 
 
 def examine(snapshot: Snapshot, heuristics: Sequence[str] = HEURISTICS) -> Leaks:
-    """The leaks in a copy of a process. Raises InsituError if its heap is not glibc's."""
+    """The leaks in a copy of a process. Raises InsituError if its heap is not glibc's, or of another version."""
+    version = glibc_version(snapshot.pid if snapshot.live else 0, snapshot.areas)
+    refuse_unknown(version)
     heap = read_heap(snapshot)
+    if version is None and heap.arenas:
+        snapshot = snapshot._replace(notes=[*snapshot.notes, UNKNOWN])
     around = roots(snapshot, heap)
     tables = Tables(snapshot.memory, snapshot.areas)
     if not len(heap.addresses):

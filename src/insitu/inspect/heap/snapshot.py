@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from insitu.inspect.stopped_threads import while_stopped
 from insitu.kernel import procfs, ptrace
 from insitu.kernel.ptrace_refusal import has_ended
 
-__all__ = ["Snapshot", "ThreadState", "take"]
+__all__ = ["Snapshot", "ThreadState", "take", "take_stopped"]
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -70,6 +71,8 @@ class Snapshot(NamedTuple):
     stopped_ns: int
     """For how long the process was stopped; 0 for a core file."""
     notes: Sequence[str]
+    live: bool
+    """Whether the process goes on: its files can be found through it."""
 
 
 def take(pid: int, most_bytes: int = 0) -> Snapshot:
@@ -77,15 +80,39 @@ def take(pid: int, most_bytes: int = 0) -> Snapshot:
 
     Raises InsituError if there is no such process, it may not be traced, or its memory is too large.
     """
-    try:
+    with _refusals(pid):
         name = procfs.comm(pid).decode(errors="replace")
         live = next((tid for tid in (pid, *sorted(procfs.threads(pid))) if procfs.maps_text(tid)), 0)
         if not live:
             why = "it has ended, and nobody has waited for it (a zombie)" if has_ended(pid) else "a kernel thread"
             raise InsituError(f"process {pid} has no memory: {why}")
-        copier = _Copier(live, most_bytes or procfs.available_memory() // 2)
+        copier = _Copier(live, most_bytes)
         copier.prepare()
         (areas, threads, memory), stop = while_stopped(pid, copier.copy)
+    return Snapshot(
+        pid, name, areas, threads, memory, stop.stopped_ns, [*copier.notes, *_unstopped(len(stop.unstopped))], True
+    )
+
+
+def take_stopped(pid: int, stopped: Sequence[int], unstopped: int, most_bytes: int = 0) -> Snapshot:
+    """Copy a process of which the calling thread has stopped threads itself, and some others not in time.
+
+    Raises InsituError, as take() does.
+    """
+    begin = time.monotonic_ns()
+    with _refusals(pid):
+        name = procfs.comm(stopped[0]).decode(errors="replace")
+        copier = _Copier(stopped[0], most_bytes)
+        areas, threads, memory = copier.copy(stopped)
+    notes = [*copier.notes, *_unstopped(unstopped)]
+    return Snapshot(pid, name, areas, threads, memory, time.monotonic_ns() - begin, notes, False)
+
+
+@contextmanager
+def _refusals(pid: int) -> Iterator[None]:
+    """Says why a process cannot be copied. Raises InsituError."""
+    try:
+        yield
     except (ProcessLookupError, FileNotFoundError):
         raise InsituError(f"no process {pid}", remedy="ps -e lists processes") from None
     except PermissionError:
@@ -93,17 +120,19 @@ def take(pid: int, most_bytes: int = 0) -> Snapshot:
         raise InsituError(
             f"cannot read the memory of process {pid}: it belongs to user {uid}", remedy="sudo insitu ..."
         ) from None
-    notes = list(copier.notes)
-    if stop.unstopped:
-        several = "1 thread" if len(stop.unstopped) == 1 else f"{len(stop.unstopped)} threads"
-        notes.append(f"{several} did not stop in time (disk I/O): registers are not known, memory may have changed")
-    return Snapshot(pid, name, areas, threads, memory, stop.stopped_ns, notes)
+
+
+def _unstopped(number: int) -> list[str]:
+    if not number:
+        return []
+    several = "1 thread" if number == 1 else f"{number} threads"
+    return [f"{several} did not stop in time (disk I/O): registers are not known, memory may have changed"]
 
 
 class _Copier:
     def __init__(self, live: int, most_bytes: int) -> None:
         self._live = live
-        self._most = most_bytes
+        self._most = most_bytes or procfs.available_memory() // 2
         self._room: mmap.mmap | None = None
         self._maps = b""
         self._areas: list[procfs.Area] = []
