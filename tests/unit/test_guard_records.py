@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from insitu.debug.guard_faults import explained
 from insitu.debug.guard_records import DOUBLE_FREE, FREED, read_records
+from insitu.views.guard import blocks, document, verdict
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 
@@ -16,17 +18,21 @@ def _chunk(tag: bytes, which: int, body: bytes) -> bytes:
     return struct.pack("<4sIQ", tag, which, len(body)) + body
 
 
-def _report() -> bytes:
+def _report(
+    kind: int = DOUBLE_FREE,
+    signal: int = 0,
+    state: int = FREED,
+    maps: bytes = b"00400000-00401000 r-xp 00000000 08:01 1  /bin/x\n",
+) -> bytes:
     """A double free, as struct fault and struct slot of guard.h have it."""
-    fault = struct.pack("<4IiI", DOUBLE_FREE, 11, 12, 0, 0, 1) + struct.pack("<4Q", 0x7000FE0, 0, 0, 99)
+    fault = struct.pack("<4IiI", kind, 11, 12, signal, 0, 1) + struct.pack("<4Q", 0x7000FE0, 0, 0, 99)
     fault += struct.pack("<17Q", *range(17)) + bytes(16) + b"name".ljust(16, b"\0")
-    block = struct.pack("<4Q4I", 0x7000000, 1, 0x7000FE0, 24, 1, FREED, 0, 16)
+    block = struct.pack("<4Q4I", 0x7000000, 1, 0x7000FE0, 24, 1, state, 0, 16)
     for tid in (12, 13):
         block += struct.pack("<8QQII", *range(100, 108), 50 + tid, tid, 8)
-    maps = b"00400000-00401000 r-xp 00000000 08:01 1  /bin/x\n"
     return b"".join(
         [
-            _chunk(b"FALT", DOUBLE_FREE, fault),
+            _chunk(b"FALT", kind, fault),
             _chunk(b"STAK", 0, b"abcd"),
             _chunk(b"STAK", 0, b"efgh"),
             _chunk(b"BLOK", 1, block),
@@ -79,3 +85,22 @@ def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
     (reports / "1-1").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(reports / "2-2")
     assert read_records(reports) == ([], [], 2)
+
+
+@pytest.mark.parametrize("kind", range(9))
+def test_forged_reports_are_shown_or_counted_as_damaged(kind: int, tmp_path: Path) -> None:
+    """Any process that is guarded can write what it likes."""
+    for signal in (0, 4, 6, 7, 8, 11, 64, 65, 255, 1 << 31):
+        for state in range(5):
+            (tmp_path / "11-1").write_bytes(_report(kind, signal, state))
+            found = read_records(tmp_path)
+            assert len(found.faults) + found.damaged == 1
+            for fault in explained(found.faults, tmp_path / "lib.so")[0]:
+                assert verdict(fault) and list(blocks(fault)) and document(fault)
+
+
+def test_forged_maps_and_very_many_faults_are_damaged_reports(tmp_path: Path) -> None:
+    (tmp_path / "11-1").write_bytes(_report(maps=b"zz-qq what\n"))
+    (tmp_path / "12-1").write_bytes(_report() * 5000)
+    found = read_records(tmp_path)
+    assert (len(found.faults), found.damaged) == (1000, 2)

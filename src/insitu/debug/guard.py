@@ -66,10 +66,13 @@ def guard(
         if not os.geteuid():
             # Programs of root that become other users report too: these may add files, neither list nor replace any.
             directory.chmod(0o1733)
+        # The program may remove the directory, or put another in its place.
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        context.callback(os.close, opened)
         variables = environment(settings, directory, sites, program)
         context.enter_context(raised_map_count(max_map_count))
         status = run(command, variables)
-        records = read_records(directory)
+        records = read_records(Path(f"/proc/self/fd/{opened}"))
     faults, notes = explained(records.faults, LIBRARY)
     return Guarded(status, faults, records.counts, [*notes, *_unguarded(records)])
 

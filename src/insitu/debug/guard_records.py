@@ -6,12 +6,14 @@ They are written by the traced program: lengths are bounded, what is torn or dam
 from __future__ import annotations
 
 import os
+import signal as signal_module
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from insitu.foreign_files import read_foreign
+from insitu.kernel import procfs
 
 __all__ = [
     "ACCESS",
@@ -39,6 +41,8 @@ DAMAGE: Final = 6
 FREED: Final = 2
 _LAST_FAMILY: Final = 3
 
+_SIGNALS: Final = frozenset({0, *map(int, signal_module.Signals)})
+
 _CHUNK: Final = struct.Struct("<4sIQ")
 _FAULT: Final = struct.Struct("<4IiI4Q17Q16s16s")  # struct fault
 _BLOCK: Final = struct.Struct("<4Q4I" + 2 * "8QQII")  # struct slot
@@ -49,6 +53,7 @@ _SAVED_AT: Final = (1, 6, 7, 8, 13, 14, 15, 16)
 _SAMPLED: Final = 17
 _MOST_FILE_BYTES: Final = 1 << 26
 _MOST_FILES: Final = 10_000
+_MOST_FAULTS: Final = 1000
 _MOST_BYTES: Final = 1 << 28
 """Of all files: any user may add some where a program of root runs."""
 
@@ -136,6 +141,8 @@ def read_records(directory: Path) -> Records:
         try:
             for each in _parsed(content):
                 if isinstance(each, FaultRecord):
+                    if len(faults) >= _MOST_FAULTS:
+                        raise ValueError("too many")
                     faults.append(each)
                 else:
                     counts.append(each)
@@ -192,8 +199,14 @@ def _parsed(content: bytes) -> Iterator[FaultRecord | Counts]:
 def _fault(chunks: _Chunks) -> FaultRecord:
     values = _FAULT.unpack(chunks.fault)
     kind, pid, tid, signal, code, family, address, trap, error, ns = values[:10]
-    if family > _LAST_FAMILY:
-        raise ValueError("unknown family")
+    if family > _LAST_FAMILY or not ACCESS <= kind <= DAMAGE or signal not in _SIGNALS:
+        raise ValueError("unknown family, kind or signal")
+    if (signal != 0) != (kind in (ACCESS, ELSEWHERE)):
+        raise ValueError("an access without its signal, or a signal without an access")
+    try:
+        list(procfs.areas_of(bytes(chunks.maps), "the report of a fault"))
+    except OSError:
+        raise ValueError("no /proc/PID/maps") from None
     blocks = [_block(chunks, which) if which in chunks.blocks else None for which in (1, 2, 3)]
     name = values[-1].partition(b"\0")[0].decode("utf-8", "replace")
     stack, maps = bytes(chunks.stacks.get(0, b"")), bytes(chunks.maps)
@@ -221,8 +234,8 @@ def _fault(chunks: _Chunks) -> FaultRecord:
 def _block(chunks: _Chunks, which: int) -> BlockRecord:
     values = _BLOCK.unpack(chunks.blocks[which])
     base, pages, user, size, family, state, _, align = values[:8]
-    if not 1 <= family <= _LAST_FAMILY:
-        raise ValueError("unknown family")
+    if not 1 <= family <= _LAST_FAMILY or state > FREED:
+        raise ValueError("unknown family or state")
     allocated = _origin(values[8:], bytes(chunks.stacks.get(which << 4, b"")))
     freed = _origin(values[8 + _ORIGIN_WORDS :], bytes(chunks.stacks.get(which << 4 | 1, b"")))
     return BlockRecord(
