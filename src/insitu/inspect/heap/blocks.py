@@ -24,7 +24,8 @@ I64 = NDArray[np.int64]
 
 _HEADER: Final = 16
 _PAGE: Final = 4096
-_MOST_LISTED: Final = 1 << 24  # in one list of free chunks
+_MOST_LISTED: Final = 1 << 24  # in all lists of free chunks
+_MOST_TCACHES: Final = 256  # pointers of a thread that may be the one to its tcache
 
 
 class _TcacheLayout(NamedTuple):
@@ -136,14 +137,15 @@ def _without_free(snapshot: Snapshot, arenas: Sequence[Arena], found: Sequence[_
         np.concatenate([each.addresses[each.sizes == layout.chunk_bytes] for each in found for layout in _TCACHE])
     )
     out: list[int] = []
+    seen: set[int] = set()
     for cache, layout in _tcaches(snapshot, sizes, every):
         out.append(cache - _HEADER)
         for index in range(layout.bins):
             first = memory.word(cache + layout.entries + WORD * index)
-            out += (block - _HEADER for block in _listed(memory, first, 0, every))
+            out += (block - _HEADER for block in _listed(memory, first, 0, every, seen))
     for arena in arenas:
         for chunk in arena.fast_bins:
-            out += _listed(memory, chunk, _HEADER, every)
+            out += _listed(memory, chunk, _HEADER, every, seen)
     leave = np.unique(np.array(out, np.uint64))
     kept = []
     for each in found:
@@ -152,15 +154,17 @@ def _without_free(snapshot: Snapshot, arenas: Sequence[Arena], found: Sequence[_
     return kept
 
 
-def _listed(memory: Memory, first: int, link: int, every: U64) -> Iterator[int]:
-    """The chunks of a list of free ones, whose link is ``link`` bytes after what the list points to."""
-    seen: set[int] = set()
+def _listed(memory: Memory, first: int, link: int, every: U64, seen: set[int]) -> Iterator[int]:
+    """The chunks of a list of free ones, whose link is ``link`` bytes after what the list points to.
+
+    ``seen``: those of all lists. Lists that meet are damaged, or made up.
+    """
     at, coded = first, True
-    while at and at not in seen and len(seen) < _MOST_LISTED:
+    while at and at - _HEADER + link not in seen and len(seen) < _MOST_LISTED:
         chunk = at - _HEADER + link
         if not _is_among(every, chunk):
             return  # damaged
-        seen.add(at)
+        seen.add(chunk)
         yield at
         value = memory.word(at + link)
         following = value ^ ((at + link) >> 12)
@@ -186,7 +190,7 @@ def _tcaches(snapshot: Snapshot, candidates: U64, every: U64) -> Iterator[tuple[
     for thread in snapshot.threads:
         low = thread.thread_pointer - _TLS_BYTES
         for _, words in memory.parts(max(low, 0) // WORD * WORD, thread.thread_pointer):
-            for block in words[np.isin(words, blocks)][::-1].tolist():
+            for block in words[np.isin(words, blocks)][::-1][:_MOST_TCACHES].tolist():
                 if block not in done and _is_tcache(memory, block, _TCACHE[0], every):
                     done.add(block)
                     yield block, _TCACHE[0]

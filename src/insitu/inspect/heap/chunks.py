@@ -28,8 +28,12 @@ _LANE_WORDS: Final = 1 << 13
 _LARGE_WORDS: Final = 1 << 19
 _MOST_GUESSES: Final = 256  # of a lane: it may be in the middle of a large block
 _PROVEN: Final = 16  # chunks that follow each other without contradiction
-_MOST_TRIES: Final = 1 << 16
+_MOST_TRIES: Final = 1 << 18  # in all, to find where chunks go on
 _MOST_DAMAGED: Final = 100  # after which the rest is taken for one block
+_MOST_FENCES: Final = 10_000
+_PATIENCE: Final = 1 << 14
+"""After a place where chunks end, so many are walked one by one before all of the rest is looked at; twice as many
+each time."""
 _FENCE: Final = (0, _HEADER)
 
 
@@ -74,7 +78,8 @@ def walk(words: U64, start: int, top: int, *, main: bool) -> Chunks:
         fence = value & ~_FLAGS in _FENCE
         if value & ~_FLAGS == 0 and len(positions) and int(words[positions[-1] + 1]) & ~_FLAGS == _LEAST:
             found[-1] = positions[:-1]  # a top that was too small became a part of the fence
-        following = walker.resumed(at + 2, limit) if len(damaged) < _MOST_DAMAGED else -1
+        goes_on = len(damaged) < _MOST_DAMAGED and len(gaps) < _MOST_FENCES
+        following = walker.resumed(at + 2, limit) if goes_on else -1
         if fence:
             if following < 0:
                 break
@@ -106,12 +111,17 @@ class _Walker:
         self._view: memoryview[int] = words.data
         # Of another arena than the main one, free chunks lack the flag.
         self._never = MMAPPED | OTHER_ARENA if main else MMAPPED
+        self._patience = 0
+        self._tries = 0
 
     def chain(self, at: int, limit: int) -> tuple[I64, int]:
         """The chunks from a position on until there is none, or ``limit``; and where that is."""
-        if limit - at > _LARGE_WORDS:
-            return self._by_lanes(at, limit)
-        return self._by_one(at, limit)
+        patience, self._patience = self._patience, max(2 * self._patience, _PATIENCE)
+        first, at = self._by_one(at, limit, patience)
+        if at >= limit or len(first) < patience:
+            return first, at
+        rest, at = self._by_lanes(at, limit) if limit - at > _LARGE_WORDS else self._by_one(at, limit)
+        return np.concatenate([first, rest]), at
 
     def _next(self, at: int, limit: int) -> int:
         """The position after a chunk; -1 if what is there is none."""
@@ -124,16 +134,15 @@ class _Walker:
             return -1
         return end
 
-    def _by_one(self, at: int, limit: int) -> tuple[I64, int]:
-        found = []
-        while at < limit and (end := self._next(at, limit)) >= 0:
+    def _by_one(self, at: int, limit: int, most: int = 1 << 62) -> tuple[I64, int]:
+        found: list[int] = []
+        while at < limit and len(found) < most and (end := self._next(at, limit)) >= 0:
             found.append(at)
             at = end
         return np.array(found, np.int64), at
 
     def resumed(self, at: int, limit: int) -> int:
         """The first position from ``at`` on where a chain of chunks begins that goes on; -1 if there is none."""
-        tries = 0
         for first in range(at + (at & 1), limit, _LANE_WORDS):
             values = self._words[first + 1 : min(first + _LANE_WORDS, limit) : 2]
             sizes = values & ~np.uint64(_FLAGS)
@@ -142,8 +151,8 @@ class _Walker:
             for index in np.flatnonzero(fits).tolist():
                 if self._is_proven(first + 2 * index, limit):
                     return int(first + 2 * index)
-                tries += 1
-                if tries > _MOST_TRIES:
+                self._tries += 1
+                if self._tries > _MOST_TRIES:
                     return -1
         return -1
 

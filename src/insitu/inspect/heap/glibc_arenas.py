@@ -39,7 +39,7 @@ _LINKS: Final = 16
 
 _HEAP_ALIGN: Final = 1 << 26  # HEAP_MAX_SIZE
 _HEAP_INFO_BYTES: Final = (0x20, 0x30)  # until glibc 2.34, and since then, with the page size
-_MOST_ARENAS: Final = 1 << 16
+_MOST_ARENAS: Final = 1 << 12  # glibc makes 8 for each CPU
 _MOST_HEAPS: Final = 1 << 20
 _CHUNK_ALIGN: Final = 16
 
