@@ -123,6 +123,7 @@ def test_equal_stacks_are_shown_once_and_deadlocks_first(stuck: int) -> None:
 
 def test_a_deadlock_is_an_exit_status_and_a_document(stuck: int) -> None:
     document: Any = json.loads(_command("--deadlock", "--json", stuck, status=1).stdout)
+    assert {each["truncated"] for each in document["processes"][0]["threads"]} <= {True, False}
     (process,) = document["processes"]
     assert sorted(map(len, process["deadlocks"])) == [1, 2]
     assert len(process["threads"]) == 5

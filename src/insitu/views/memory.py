@@ -6,7 +6,7 @@ from typing import Any, Final
 from insitu.inspect.memory_map import COLUMNS, MemoryMap, totals
 from insitu.views.quantity import rest, size
 from insitu.views.table import Cell, Column, Line, Table
-from insitu.views.terminal import Block
+from insitu.views.terminal import Block, Prose
 
 __all__ = ["blocks", "document"]
 
@@ -47,22 +47,26 @@ def _summary(found: MemoryMap) -> Iterator[Line]:
     sums = {name: int(found.sizes[name].sum()) for name in COLUMNS}
     count = len(found.areas)
     whole = sum(found.size(at) for at in range(count))
-    yield [
-        (f"memory of {found.name} ({found.pid}): {size(sums['resident'])} resident", "bold"),
-        (f" in {count:,} {'mapping' if count == 1 else 'mappings'} of {size(whole)} of addresses", ""),
-    ]
+    yield Prose(
+        [
+            (f"memory of {found.name} ({found.pid}): {size(sums['resident'])} resident", "bold"),
+            (f" in {count:,} {'mapping' if count == 1 else 'mappings'} of {size(whole)} of addresses", ""),
+        ]
+    )
     words = [f"private {size(sums['private'])}", f"shared {size(sums['shared'])}"]
     words += [f"its share of all {size(found.pss)}", f"of files {size(sums['file'])}", f"dirty {size(sums['dirty'])}"]
     words += [f"{name} {size(sums[name])}" for name in _SELDOM if sums[name]]
-    yield [(f"  {', '.join(words)}", "")]
+    yield Prose([(f"  {', '.join(words)}", "")])
     by_node = _by_node(found)
     if len(by_node) > 1:
-        yield [("  " + ", ".join(f"{size(many)} on node {node}" for node, many in sorted(by_node.items())), "")]
+        yield Prose(
+            [("  " + ", ".join(f"{size(many)} on node {node}" for node, many in sorted(by_node.items())), "")]
+        )
     if found.sharers:
         shown = ", ".join(f"{size(each.bytes)} with {each.name}/{each.pid}" for each in found.sharers[:_MOST_SHARERS])
         left = len(found.sharers) - _MOST_SHARERS
         more = f" and {left:,} more {'process' if left == 1 else 'processes'}" if left > 0 else ""
-        yield [(f"  shared: {shown}{more}", "")]
+        yield Prose([(f"  shared: {shown}{more}", "")])
 
 
 def _by_node(found: MemoryMap) -> dict[int, int]:

@@ -11,7 +11,7 @@ from insitu.views.quantity import percent, rest, size
 from insitu.views.surroundings import environment_document
 from insitu.views.surroundings import lines as surroundings
 from insitu.views.table import Cell, Column, Line, Table
-from insitu.views.terminal import Block
+from insitu.views.terminal import Block, Prose
 
 __all__ = ["Open", "blocks", "document", "grown", "growth_line", "growth_title"]
 
@@ -33,7 +33,7 @@ def blocks(
     facts: ProcessFacts, environment: Environment | None, found: Open | None, limit: int, *, listed: bool
 ) -> Iterator[Block]:
     """The process, what is near a limit, its descriptors by kind; ``listed``: each descriptor, ``limit`` of them."""
-    yield [(f"{facts.name} ({facts.pid})", "bold"), (f"  {facts.command}", "")]
+    yield Prose([(f"{facts.name} ({facts.pid})", "bold"), (f"  {facts.command}", "")])
     yield from _facts(facts, environment)
     if found is None:
         return
@@ -50,13 +50,13 @@ def blocks(
 
 def _facts(facts: ProcessFacts, environment: Environment | None) -> Iterator[Line]:
     threads = f"{facts.threads:,} {'thread' if facts.threads == 1 else 'threads'}"
-    yield [(f"  {facts.state}; {threads}; user {facts.user}; parent {facts.parent}", "")]
+    yield Prose([(f"  {facts.state}; {threads}; user {facts.user}; parent {facts.parent}", "")])
     if memory := facts.memory:
         private = memory.get("Private_Clean", 0) + memory.get("Private_Dirty", 0)
         words = [f"{size(memory.get('Rss', 0))} resident", f"{size(private)} of it private"]
         words += [f"{size(memory['Swap'])} swapped"] if memory.get("Swap") else []
         words += [f"{size(memory['Locked'])} locked"] if memory.get("Locked") else []
-        yield [(f"  memory: {', '.join(words)}", "")]
+        yield Prose([(f"  memory: {', '.join(words)}", "")])
     yield from surroundings(facts, environment)
 
 
@@ -65,12 +65,13 @@ def _verdict(found: Open) -> Iterator[Line]:
     share = percent(count, found.limit) if 0 < found.limit < _HIGHEST else 0.0
     of = f" of {found.limit:,} ({share:.0f} %)" if share else ""
     style = "bold red" if share >= _NEAR else "bold"
-    yield [(f"{count:,} {'descriptor' if count == 1 else 'descriptors'}{of}", style), *_most(found)]
+    yield Prose([(f"{count:,} {'descriptor' if count == 1 else 'descriptors'}{of}", style), *_most(found)])
     if share >= _NEAR:
-        yield [('  At the limit open(), socket() and accept() fail with EMFILE, "Too many open files".', "")]
-        yield [
-            ("  prlimit --nofile raises the limit; insitu proc --watch shows what grows, and who opens it.", "dim")
-        ]
+        at = "The limit is reached:" if count >= found.limit else f"{found.limit - count:,} more, and"
+        fails = 'open(), socket() and accept() fail with EMFILE, "Too many open files".'
+        advice = "  prlimit --nofile raises the limit; insitu proc --watch shows what grows, and who opens it."
+        yield Prose([(f"  {at} {fails}", "")])
+        yield Prose([(advice, "dim")])
 
 
 def _most(found: Open) -> Line:

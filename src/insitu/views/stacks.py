@@ -7,7 +7,7 @@ from insitu.inspect.lock_waits import Wait
 from insitu.inspect.stacks import Process, Thread
 from insitu.symbols.frame import Frame
 from insitu.views.quantity import duration
-from insitu.views.terminal import Block, Line
+from insitu.views.terminal import Block, Line, Prose
 
 __all__ = ["blocks", "document"]
 
@@ -32,10 +32,10 @@ def blocks(
     """The deadlocks in words, then each stack with its threads. ``most``: frames of a stack, 0: all."""
     count = len(process.threads)
     what = f"{process.name} ({process.pid}): {count:,} {'thread' if count == 1 else 'threads'}"
-    yield [(what + (f", stopped for {duration(process.stopped_ns)}" if process.stopped_ns else ""), "bold")]
+    yield Prose([(what + (f", stopped for {duration(process.stopped_ns)}" if process.stopped_ns else ""), "bold")])
     for circle in circles:
         yield []
-        yield [("Deadlock: ", "bold red"), (_circle(circle), "bold")]
+        yield Prose([("Deadlock: ", "bold red"), (_circle(circle), "bold")])
     by_waiter = {wait.waiter.tid: wait for wait in waits}
     for threads in _grouped(process.threads, by_waiter) if group else [[each] for each in process.threads]:
         yield []
@@ -79,7 +79,7 @@ def _stack(threads: Sequence[Thread], waits: Mapping[int, Wait], most: int) -> I
     state = _STATES.get(first.state, first.state)
     doing = f"{state} in {first.call.name}" if first.call else state
     held = f", waits for {_held(waits[first.tid])}" if first.tid in waits else ""
-    yield [(who, "bold"), (f"  {doing}{held}", "")]
+    yield Prose([(who, "bold"), (f"  {doing}{held}", "")])
     frames = [*first.kernel, *first.frames]
     for number, frame in enumerate(frames[: most or None]):
         yield _frame(number, frame)
@@ -88,7 +88,7 @@ def _stack(threads: Sequence[Thread], waits: Mapping[int, Wait], most: int) -> I
     elif first.cut:
         yield [("      ... goes on, but cannot be unwound further", "yellow")]
     if first.why:
-        yield [(f"      no user stack: {first.why}", "dim")]
+        yield Prose([(f"      no user stack: {first.why}", "dim")])
 
 
 def _frame(number: int, frame: Frame) -> Line:
