@@ -252,3 +252,41 @@ def test_a_zombie_and_a_process_that_is_not_there_are_one_line() -> None:
         assert "nobody has waited for it (a zombie)" in _command(process.pid).stdout
     done = _command(process.pid, status=1)
     assert done.stderr == f"insitu: no process {process.pid} (ps -e lists processes)\n" and done.stdout == ""
+
+
+_TIMED = """
+#include <pthread.h>
+#include <stdio.h>
+#include <time.h>
+static pthread_mutex_t first = PTHREAD_MUTEX_INITIALIZER;
+static void *waits(void *unused) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 100;
+    pthread_mutex_timedlock(&first, &until);
+    return unused;
+}
+int main(void) {
+    pthread_t thread;
+    pthread_mutex_lock(&first);
+    pthread_create(&thread, 0, waits, 0);
+    puts("");
+    fflush(stdout);
+    nanosleep(&(struct timespec){100, 0}, 0);
+}
+"""
+
+
+def test_sleeps_that_an_earlier_look_interrupted_are_explained_and_waits_still_found(tmp_path: Path) -> None:
+    program = tmp_path / "timed"
+    subprocess.run(["gcc", "-g", "-pthread", "-o", program, "-x", "c", "-"], input=_TIMED, text=True, check=True)
+    with _running([program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while any(_state(each.name) != "S" for each in Path(f"/proc/{process.pid}/task").iterdir()):
+            time.sleep(0.01)
+        for _ in range(2):
+            seen = stacks(process.pid)
+            assert [(wait.name, wait.owner.tid) for wait in waits(seen)] == [("first", process.pid)]
+        assert Path(f"/proc/{process.pid}/syscall").read_text().startswith("219 ")  # restart_syscall of x86-64
+        assert "a call that was interrupted and goes on (restart_syscall)" in _command(process.pid).stdout

@@ -20,6 +20,8 @@ __all__ = ["Wait", "cycles", "waits"]
 # include/uapi/linux/futex.h: FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET, FUTEX_LOCK_PI2
 _COMMAND: Final = 0x7F
 _WAIT, _LOCK_PI, _WAIT_BITSET, _LOCK_PI2 = 0, 6, 9, 13
+# A wait with a timeout that was interrupted, as by us, goes on as restart_syscall, with its arguments.
+_FUTEX: Final = ("futex", "restart_syscall")
 _TID: Final = 0x3FFFFFFF
 # sysdeps/nptl/bits/struct_mutex.h: int lock; unsigned count; int owner. struct_rwlock.h: readers, writers,
 # wrphase_futex, writers_futex, pad, pad, int cur_writer
@@ -58,7 +60,7 @@ def _waits_for(
 ) -> tuple[str, int, int] | None:
     """What a thread waits for: kind, address and owner's thread."""
     call = thread.call
-    if call is None or call.name != "futex":
+    if call is None or call.name not in _FUTEX:
         return None
     word, command = call.arguments[0], call.arguments[1] & _COMMAND
     if command not in (_WAIT, _LOCK_PI, _WAIT_BITSET, _LOCK_PI2):

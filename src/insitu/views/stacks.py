@@ -23,6 +23,7 @@ _STATES: Final = {
     "I": "idle",
     "P": "parked",
 }
+_CALLS: Final = {"restart_syscall": "a call that was interrupted and goes on (restart_syscall)"}
 _MOST_TIDS: Final = 8  # that are listed of threads with equal stacks
 
 
@@ -77,7 +78,7 @@ def _stack(threads: Sequence[Thread], waits: Mapping[int, Wait], most: int) -> I
         more = f" and {len(threads) - _MOST_TIDS} more" if len(threads) > _MOST_TIDS else ""
         who = f"{len(threads)} threads  {names} ({tids}{more})"
     state = _STATES.get(first.state, first.state)
-    doing = f"{state} in {first.call.name}" if first.call else state
+    doing = f"{state} in {_CALLS.get(first.call.name, first.call.name)}" if first.call else state
     held = f", waits for {_held(waits[first.tid])}" if first.tid in waits else ""
     yield Prose([(who, "bold"), (f"  {doing}{held}", "")])
     frames = [*first.kernel, *first.frames]

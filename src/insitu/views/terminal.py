@@ -43,7 +43,7 @@ class Screen:
         return cls(out, None if is_plain(out) else columns(out))
 
     def write(self, blocks: Iterable[Block]) -> None:
-        """Write lines and tables, all texts escaped. On a terminal long lines are cut, but those of words go on below."""
+        """Write lines and tables, all texts escaped. A terminal cuts long lines, but those of words go on below."""
         if isinstance(self.out, io.TextIOWrapper):
             self.out.reconfigure(errors=UNENCODABLE)
         if self.width is None:
