@@ -239,3 +239,23 @@ def test_a_caller_may_run_an_event_loop() -> None:
             assert stats.process(os.getpid()).run_ns > 0
 
     asyncio.run(ask())
+
+
+def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
+    paths = {name: tmp_path / f"{name}.insitu" for name in ("proc", "stacks", "none")}
+    with _running("sleep", "100") as process:
+        for name in ("proc", "stacks"):
+            command = [sys.executable, "-m", "insitu", name, "-q", "-o", paths[name], str(process.pid)]
+            subprocess.run(command, check=True, capture_output=True)
+
+    def refused(*names: str) -> str:
+        command = [sys.executable, "-m", "insitu", "diff", *(paths[name] for name in names)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        return done.stderr
+
+    assert refused("proc", "none").startswith(f"insitu: {paths['none']}: no such file or directory")
+    both = f"{paths['proc']} (proc), {paths['stacks']} (stacks)"
+    assert (
+        refused("proc", "stacks") == f"insitu: these are two kinds of recordings: {both}; compare two of one kind\n"
+    )

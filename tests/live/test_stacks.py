@@ -290,3 +290,24 @@ def test_sleeps_that_an_earlier_look_interrupted_are_explained_and_waits_still_f
             assert [(wait.name, wait.owner.tid) for wait in waits(seen)] == [("first", process.pid)]
         assert Path(f"/proc/{process.pid}/syscall").read_text().startswith("219 ")  # restart_syscall of x86-64
         assert "a call that was interrupted and goes on (restart_syscall)" in _command(process.pid).stdout
+
+
+_LOCKS = """
+import threading
+lock = threading.Lock()
+lock.acquire()
+for _ in range(3):
+    threading.Thread(target=lock.acquire, daemon=True).start()
+print(flush=True)
+input()
+"""
+
+
+def test_locks_that_name_no_owner_are_said_to_be_waited_for() -> None:
+    with _running([sys.executable, "-c", _LOCKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while any(_state(each.name) != "S" for each in Path(f"/proc/{process.pid}/task").iterdir()):
+            time.sleep(0.01)
+        text = _command("--deadlock", process.pid).stdout
+    assert "no thread waits for a lock whose owner is known; 3 wait in futex for what names no owner" in text

@@ -15,7 +15,7 @@ from insitu.kernel import procfs
 from insitu.kernel.process_memory import ProcessMemory
 from insitu.symbols.frame import PYTHON
 
-__all__ = ["Wait", "cycles", "waits"]
+__all__ = ["Wait", "cycles", "unowned", "waits"]
 
 # include/uapi/linux/futex.h: FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET, FUTEX_LOCK_PI2
 _COMMAND: Final = 0x7F
@@ -53,6 +53,13 @@ def waits(process: Process) -> list[Wait]:
             name = names.name(address) if kind != "thread" else ""
             found.append(Wait(thread, threads[owner], kind, address, name))
     return found
+
+
+def unowned(process: Process, found: Sequence[Wait]) -> int:
+    """How many other threads wait in futex(2): for what has no owner, or one that is not known."""
+    waiters = {wait.waiter.tid for wait in found}
+    calls = [thread.call for thread in process.threads if thread.tid not in waiters]
+    return sum(call is not None and call.name == "futex" for call in calls)
 
 
 def _waits_for(

@@ -77,8 +77,14 @@ _SHORT: Final = {DEFINITE: "lost", INDIRECT: "indirectly", POSSIBLE: "possibly",
 
 
 def _table(groups: Sequence[Group]) -> Table:
-    columns = [Column("class", "left"), Column("bytes"), Column("with them"), Column("blocks"), Column("size")]
-    columns += [Column("content", "left"), Column("", "left"), Column("first", "left", spare=True)]
+    columns = [
+        Column("class", "left"),
+        Column("bytes"),
+        Column("with them", spare=True),
+        Column("blocks"),
+        Column("size"),
+    ]
+    columns += [Column("content", "left"), Column("", "left"), Column("first", "left", spare=True, rank=1)]
     rows: list[Sequence[Cell]] = [
         [
             (_SHORT[group.kind], "red" if group.kind == DEFINITE else ""),

@@ -11,6 +11,8 @@ from insitu.views.terminal import Block, Prose
 __all__ = ["blocks", "document"]
 
 _ALWAYS: Final = ("private", "shared")
+_RANKS: Final = {"pss": 1, "resident": 2}
+"""Of columns that a narrow terminal has no room for, these are left out last."""
 _SELDOM: Final = ("swapped", "huge", "locked")
 """Columns that are shown only where there is any."""
 _TITLES: Final = {"file": "file cache"}
@@ -78,7 +80,7 @@ def _by_node(found: MemoryMap) -> dict[int, int]:
 
 
 def _column(name: str) -> Column:
-    return Column(_TITLES.get(name, name), spare=name not in _ALWAYS)
+    return Column(_TITLES.get(name, name), spare=name not in _ALWAYS, rank=_RANKS.get(name, 0))
 
 
 def _last(found: MemoryMap) -> list[Column]:

@@ -9,7 +9,7 @@ from insitu.symbols.frame import Frame
 from insitu.views.quantity import duration
 from insitu.views.terminal import Block, Line, Prose
 
-__all__ = ["blocks", "document"]
+__all__ = ["blocks", "document", "without_owners"]
 
 # fs/proc/array.c: task_state_array
 _STATES: Final = {
@@ -41,6 +41,15 @@ def blocks(
     for threads in _grouped(process.threads, by_waiter) if group else [[each] for each in process.threads]:
         yield []
         yield from _stack(threads, by_waiter, most)
+
+
+def without_owners(process: Process, unowned: int) -> Line:
+    """That no thread of a process waits for another one, as far as that is known."""
+    words = "no thread waits for a lock whose owner is known"
+    if unowned:
+        what = "1 waits in futex for what" if unowned == 1 else f"{unowned:,} wait in futex for what"
+        words += f"; {what} names no owner (Python's locks, semaphores, condition variables)"
+    return Prose([(f"{process.name} ({process.pid}): ", "bold"), (words, "")])
 
 
 def _circle(circle: Sequence[Wait]) -> str:
