@@ -311,3 +311,28 @@ def test_locks_that_name_no_owner_are_said_to_be_waited_for() -> None:
             time.sleep(0.01)
         text = _command("--deadlock", process.pid).stdout
     assert "no thread waits for a lock whose owner is known; 3 wait in futex for what names no owner" in text
+
+
+_INTERRUPTED = """
+#include <errno.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+int main(void) {
+    struct epoll_event event;
+    puts("");
+    fflush(stdout);
+    return epoll_wait(epoll_create1(0), &event, 1, 100000) == -1 && errno == EINTR ? 7 : 0;
+}
+"""
+
+
+def test_a_process_that_the_look_interrupts_may_end_and_its_stacks_are_shown(tmp_path: Path) -> None:
+    program = tmp_path / "waiter"
+    subprocess.run(["gcc", "-o", program, "-x", "c", "-"], input=_INTERRUPTED, text=True, check=True)
+    with _running([program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while _state(process.pid) != "S":
+            time.sleep(0.01)
+        assert "sleeping in epoll_wait" in _command(process.pid).stdout
+        assert process.wait(10) == 7

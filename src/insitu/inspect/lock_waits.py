@@ -42,10 +42,13 @@ class Wait(NamedTuple):
 
 
 def waits(process: Process) -> list[Wait]:
-    """The threads of a process that wait for other ones of it, each for one at most. Raises ProcessLookupError."""
+    """The threads of a process that wait for other ones of it, each for one at most; none if it has ended."""
     threads = {thread.tid: thread for thread in process.threads}
     live = next((thread.tid for thread in process.threads if thread.frames), process.pid)
-    memory, names = ProcessMemory(), VariableNames(live, list(procfs.areas(live)))
+    try:
+        memory, names = ProcessMemory(), VariableNames(live, list(procfs.areas(live)))
+    except ProcessLookupError:
+        return []
     found = []
     for thread in process.threads:
         if (what := _waits_for(thread, live, memory, threads)) is not None:
