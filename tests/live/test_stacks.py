@@ -336,3 +336,24 @@ def test_a_process_that_the_look_interrupts_may_end_and_its_stacks_are_shown(tmp
             time.sleep(0.01)
         assert "sleeping in epoll_wait" in _command(process.pid).stdout
         assert process.wait(10) == 7
+
+
+def test_what_a_call_waits_on_is_named_with_its_descriptor() -> None:
+    script = (
+        "import os, threading; [threading.Thread(target=os.read, args=(end, 1)).start() for end in (0, os.pipe()[0])]"
+    )
+    with _running(
+        [sys.executable, "-c", script + "; print(flush=True); os.read(0, 1)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while any(_state(each.name) != "S" for each in Path(f"/proc/{process.pid}/task").iterdir()):
+            time.sleep(0.01)
+        calls = [thread.call for thread in stacks(process.pid).threads]
+        text = _command("--each", process.pid).stdout
+        links = {each.name: os.readlink(each) for each in Path(f"/proc/{process.pid}/fd").iterdir()}  # noqa: PTH115
+    assert sorted(call.descriptor for call in calls if call and call.descriptor is not None)[:2] == [0, 0]
+    assert [call.file for call in calls if call] == [links[str(call.descriptor)] for call in calls if call]
+    assert f"sleeping in read of descriptor 0, {links['0']}\n" in text

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from insitu.inspect.lock_waits import Wait
-from insitu.inspect.stacks import Process, Thread
+from insitu.inspect.stacks import Call, Process, Thread
 from insitu.symbols.frame import Frame
 from insitu.views.quantity import duration
 from insitu.views.terminal import Block, Line, Prose
@@ -87,7 +87,7 @@ def _stack(threads: Sequence[Thread], waits: Mapping[int, Wait], most: int) -> I
         more = f" and {len(threads) - _MOST_TIDS} more" if len(threads) > _MOST_TIDS else ""
         who = f"{len(threads)} threads  {names} ({tids}{more})"
     state = _STATES.get(first.state, first.state)
-    doing = f"{state} in {_CALLS.get(first.call.name, first.call.name)}" if first.call else state
+    doing = f"{state} in {_CALLS.get(first.call.name, first.call.name)}{_files(threads)}" if first.call else state
     held = f", waits for {_held(waits[first.tid])}" if first.tid in waits else ""
     yield Prose([(who, "bold"), (f"  {doing}{held}", "")])
     frames = [*first.kernel, *first.frames]
@@ -99,6 +99,21 @@ def _stack(threads: Sequence[Thread], waits: Mapping[int, Wait], most: int) -> I
         yield [("      ... goes on, but cannot be unwound further", "yellow")]
     if first.why:
         yield Prose([(f"      no user stack: {first.why}", "dim")])
+
+
+def _files(threads: Sequence[Thread]) -> str:
+    """What the calls of threads with equal stacks are about."""
+    shown = list(
+        dict.fromkeys(_file(each.call) for each in threads if each.call and each.call.descriptor is not None)
+    )
+    if not shown:
+        return ""
+    others = len(shown) - 1
+    return f" of {shown[0]}" + (f" and {others:,} {'other' if others == 1 else 'others'}" if others else "")
+
+
+def _file(call: Call) -> str:
+    return f"descriptor {call.descriptor}" + (f", {call.file}" if call.file else "")
 
 
 def _frame(number: int, frame: Frame) -> Line:
