@@ -270,6 +270,7 @@ def test_a_session_has_the_files_and_their_parts(cold: Path, tmp_path: Path) -> 
         (["/dev/null"], "/dev/null: not a file, a directory or a block device"),
         (["--range", "5-2", "/bin/sh"], "--range 5-2: not a range such as 0-64M or 1G-"),
         (["--range", "x", "/bin/sh"], "--range x: not a range such as 0-64M or 1G-"),
+        (["--watch", "--json", "/bin/sh"], "--watch writes lines, no JSON (-o RUN.insitu keeps each look)"),
         (["-d", "3", "/bin/sh"], "-d is for --watch and --lock"),
         (["-o", "x", "/bin/sh"], "-o x: a session's name ends in .insitu"),
         ([], "nothing to look at (insitu cache PATH..., or insitu cache --top)"),

@@ -18,6 +18,7 @@ from insitu.inspect.descriptors import Descriptor, descriptors, ends_of
 from insitu.inspect.process_facts import facts_of
 from insitu.inspect.socket_list import sockets_of
 from insitu.kernel.taskstats import TaskStats
+from insitu.views.process import Open, grown
 
 _OPENS = """
 import os, select, socket, sys, tempfile
@@ -162,10 +163,46 @@ def test_too_many_open_files_is_said_with_what_they_are() -> None:
         text = _command(process.pid)
     assert " descriptors of 64 (" in text and " are file /etc/hostname" in text
     assert 'fail with EMFILE, "Too many open files"' in text
+    count, reached = int(text.partition(" descriptors of 64 (")[0].split()[-1]), "  The limit is reached: open(), "
+    assert (reached if count >= 64 else f"  {64 - count} more, and open(), ") in text
+
+
+_ACCEPTS = """
+import socket
+listening = socket.create_server(("127.0.0.1", 0), backlog=60)
+pairs = []
+print(listening.getsockname()[1], flush=True)
+while True:
+    input()
+    for _ in range(45):
+        client = socket.create_connection(listening.getsockname())
+        pairs.append(listening.accept()[0])
+        client.close()
+    print(flush=True)
+"""
+
+
+def test_sockets_of_one_kind_are_one_line_though_their_other_ends_differ() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _ACCEPTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdin is not None
+        port = int(process.stdout.readline())
+        before = Open(descriptors(process.pid), {}, 1024)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        now = Open(descriptors(process.pid), {}, 1024)
+        text = _command(process.pid)
+        process.kill()
+    assert grown(before, now) == [(f"TCP sockets in close wait on 127.0.0.1:{port}", 45)]
+    assert f": 45 are TCP sockets in close wait on 127.0.0.1:{port}\n" in text
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for BPF")
-def test_watching_shows_what_grows_and_where_it_is_opened() -> None:
+def test_watching_shows_what_grows_and_where_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fdleak").write_text("a file that is not ours")
+    monkeypatch.chdir(tmp_path)
     with _running(sys.executable, "-c", _LEAKS) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -182,6 +219,7 @@ def test_watching_shows_what_grows_and_where_it_is_opened() -> None:
         ([], "which process? (insitu proc PID, or -n NAME)"),
         (["4194303"], "no process 4194303 (ps -e lists processes)"),
         (["-d", "3", "1"], "-d is for --watch"),
+        (["--watch", "--json", "1"], "--watch writes lines, no JSON (insitu proc --json PID, twice)"),
         (["--watch", "1", "2"], "--watch looks at one process"),
     ],
 )
@@ -201,3 +239,23 @@ def test_a_caller_may_run_an_event_loop() -> None:
             assert stats.process(os.getpid()).run_ns > 0
 
     asyncio.run(ask())
+
+
+def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
+    paths = {name: tmp_path / f"{name}.insitu" for name in ("proc", "stacks", "none")}
+    with _running("sleep", "100") as process:
+        for name in ("proc", "stacks"):
+            command = [sys.executable, "-m", "insitu", name, "-q", "-o", paths[name], str(process.pid)]
+            subprocess.run(command, check=True, capture_output=True)
+
+    def refused(*names: str) -> str:
+        command = [sys.executable, "-m", "insitu", "diff", *(paths[name] for name in names)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        return done.stderr
+
+    assert refused("proc", "none").startswith(f"insitu: {paths['none']}: no such file or directory")
+    both = f"{paths['proc']} (proc), {paths['stacks']} (stacks)"
+    assert (
+        refused("proc", "stacks") == f"insitu: these are two kinds of recordings: {both}; compare two of one kind\n"
+    )

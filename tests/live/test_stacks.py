@@ -123,6 +123,7 @@ def test_equal_stacks_are_shown_once_and_deadlocks_first(stuck: int) -> None:
 
 def test_a_deadlock_is_an_exit_status_and_a_document(stuck: int) -> None:
     document: Any = json.loads(_command("--deadlock", "--json", stuck, status=1).stdout)
+    assert {each["truncated"] for each in document["processes"][0]["threads"]} <= {True, False}
     (process,) = document["processes"]
     assert sorted(map(len, process["deadlocks"])) == [1, 2]
     assert len(process["threads"]) == 5
@@ -251,3 +252,108 @@ def test_a_zombie_and_a_process_that_is_not_there_are_one_line() -> None:
         assert "nobody has waited for it (a zombie)" in _command(process.pid).stdout
     done = _command(process.pid, status=1)
     assert done.stderr == f"insitu: no process {process.pid} (ps -e lists processes)\n" and done.stdout == ""
+
+
+_TIMED = """
+#include <pthread.h>
+#include <stdio.h>
+#include <time.h>
+static pthread_mutex_t first = PTHREAD_MUTEX_INITIALIZER;
+static void *waits(void *unused) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 100;
+    pthread_mutex_timedlock(&first, &until);
+    return unused;
+}
+int main(void) {
+    pthread_t thread;
+    pthread_mutex_lock(&first);
+    pthread_create(&thread, 0, waits, 0);
+    puts("");
+    fflush(stdout);
+    nanosleep(&(struct timespec){100, 0}, 0);
+}
+"""
+
+
+def test_sleeps_that_an_earlier_look_interrupted_are_explained_and_waits_still_found(tmp_path: Path) -> None:
+    program = tmp_path / "timed"
+    subprocess.run(["gcc", "-g", "-pthread", "-o", program, "-x", "c", "-"], input=_TIMED, text=True, check=True)
+    with _running([program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while any(_state(each.name) != "S" for each in Path(f"/proc/{process.pid}/task").iterdir()):
+            time.sleep(0.01)
+        for _ in range(2):
+            seen = stacks(process.pid)
+            assert [(wait.name, wait.owner.tid) for wait in waits(seen)] == [("first", process.pid)]
+        assert Path(f"/proc/{process.pid}/syscall").read_text().startswith("219 ")  # restart_syscall of x86-64
+        assert "a call that was interrupted and goes on (restart_syscall)" in _command(process.pid).stdout
+
+
+_LOCKS = """
+import threading
+lock = threading.Lock()
+lock.acquire()
+for _ in range(3):
+    threading.Thread(target=lock.acquire, daemon=True).start()
+print(flush=True)
+input()
+"""
+
+
+def test_locks_that_name_no_owner_are_said_to_be_waited_for() -> None:
+    with _running([sys.executable, "-c", _LOCKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while any(_state(each.name) != "S" for each in Path(f"/proc/{process.pid}/task").iterdir()):
+            time.sleep(0.01)
+        text = _command("--deadlock", process.pid).stdout
+    assert "no thread waits for a lock whose owner is known; 3 wait in futex for what names no owner" in text
+
+
+_INTERRUPTED = """
+#include <errno.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+int main(void) {
+    struct epoll_event event;
+    puts("");
+    fflush(stdout);
+    return epoll_wait(epoll_create1(0), &event, 1, 100000) == -1 && errno == EINTR ? 7 : 0;
+}
+"""
+
+
+def test_a_process_that_the_look_interrupts_may_end_and_its_stacks_are_shown(tmp_path: Path) -> None:
+    program = tmp_path / "waiter"
+    subprocess.run(["gcc", "-o", program, "-x", "c", "-"], input=_INTERRUPTED, text=True, check=True)
+    with _running([program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while _state(process.pid) != "S":
+            time.sleep(0.01)
+        assert "sleeping in epoll_wait" in _command(process.pid).stdout
+        assert process.wait(10) == 7
+
+
+def test_what_a_call_waits_on_is_named_with_its_descriptor() -> None:
+    script = (
+        "import os, threading; [threading.Thread(target=os.read, args=(end, 1)).start() for end in (0, os.pipe()[0])]"
+    )
+    with _running(
+        [sys.executable, "-c", script + "; print(flush=True); os.read(0, 1)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while any(_state(each.name) != "S" for each in Path(f"/proc/{process.pid}/task").iterdir()):
+            time.sleep(0.01)
+        calls = [thread.call for thread in stacks(process.pid).threads]
+        text = _command("--each", process.pid).stdout
+        links = {each.name: os.readlink(each) for each in Path(f"/proc/{process.pid}/fd").iterdir()}  # noqa: PTH115
+    assert sorted(call.descriptor for call in calls if call and call.descriptor is not None)[:2] == [0, 0]
+    assert [call.file for call in calls if call] == [links[str(call.descriptor)] for call in calls if call]
+    assert f"sleeping in read of descriptor 0, {links['0']}\n" in text

@@ -4,7 +4,7 @@ import io
 import re
 
 from insitu.views.table import Column, Table
-from insitu.views.terminal import Screen
+from insitu.views.terminal import Prose, Screen
 
 
 def _lines(table: Table, width: int) -> list[str]:
@@ -24,3 +24,22 @@ def test_spare_columns_are_left_out_the_first_first_before_names_become_illegibl
         50: ["pid", "file"],
     }
     assert max(len(line) for width in titles for line in _lines(table, width) if width == 60) <= 60
+
+
+def test_of_spare_columns_those_of_a_higher_rank_are_left_out_last() -> None:
+    columns = [Column("kept", spare=True, rank=1), Column("gone", spare=True), Column("file", "left")]
+    table = Table(columns, [[("k" * 30, ""), ("g" * 30, ""), ("f" * 16, "")]])
+    assert _lines(table, 70)[0].split() == ["kept", "file"]
+    assert _lines(table, 61)[0].split() == ["kept", "file"]
+
+
+def test_lines_of_words_go_on_below_and_other_lines_are_cut() -> None:
+    words = "  Lost: 327.8 KiB in 2,515 blocks (61.0 % of what is allocated); most: 500 blocks of 200 bytes, zeros."
+    for width in (40, 80):
+        out = io.StringIO()
+        Screen(out, width).write([Prose([("  Lost: ", "bold"), (words[8:], "")]), [(words, "")]])
+        lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.getvalue().splitlines()]
+        assert max(map(len, lines)) <= width
+        assert all(line.startswith("  ") and line[2] != " " for line in lines[:-1])
+        assert " ".join(line.strip() for line in lines[:-1]) == words.strip()
+        assert lines[-1] == words[: width - 1] + "…"

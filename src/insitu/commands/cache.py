@@ -1,6 +1,7 @@
 """How much of files is in the page cache, where in each file, on which NUMA node, and who maps it; change that.
 
-Of a file, a block device or a directory with all below it, each file once. Only --touch reads files. Of another
+Of a file, a block device or a directory with all below it, each file once. Only --touch reads files.
+Of other users' files that one may not write, the kernel says nothing.
 
 examples:
   insitu cache data.db                   a file: how much, and where in it
@@ -106,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
     if args.duration and not (args.watch or args.lock):
         raise InsituError("-d is for --watch and --lock", status=2)
+    if args.json and args.watch:
+        raise InsituError("--watch writes lines, no JSON", remedy="-o RUN.insitu keeps each look", status=2)
     selection = _selection(args)
     paths = file_systems() if args.top else args.path
     walk = Walk(selection) if args.quiet else Walk(selection, _Progress())

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["arguments", "run"]
 
+_OF_A_MOMENT = {"proc", "leaks", "cache"}
+"""Sources of sessions without stacks."""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("before", metavar="BEFORE", help="session, perf.data, trace.dat or folded stacks")
@@ -81,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
             return _diff_processes(args, *(each for each in sessions if each))
         if want == Selection() and not of_stacks and all(each and shows_heaps(each) for each in sessions):
             return _diff_heaps(args, *(each for each in sessions if each))
+        kinds = [_kind(session) for session in sessions]
+        if kinds[0] != kinds[1] and not _OF_A_MOMENT.isdisjoint(kinds):
+            text = ", ".join(f"{path} ({kind})" for path, kind in zip(paths, kinds, strict=True))
+            raise InsituError(f"these are two kinds of recordings: {text}", remedy="compare two of one kind")
         before, after = (
             session.stacks(want) if session else load_stacks(path, want)
             for path, session in zip(paths, sessions, strict=True)
@@ -117,6 +124,12 @@ def run(args: argparse.Namespace) -> int:
     screen = Screen.of(sys.stdout)
     screen.write(diff_lines(diff, width=screen.width, limit=args.limit, warnings=warnings))
     return 0
+
+
+def _kind(session: "Session | None") -> str:
+    """What recorded a session."""
+    kinds = dict.fromkeys(str(source.get("kind", "")) for source in session.manifest.sources) if session else {}
+    return " and ".join(kinds) or "of another tool"
 
 
 def _diff_calls(args: argparse.Namespace, *sessions: "Session") -> int:

@@ -98,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError("which process?", remedy="insitu proc PID, or -n NAME", status=2)
     if args.duration and not args.watch:
         raise InsituError("-d is for --watch", status=2)
+    if args.json and args.watch:
+        raise InsituError("--watch writes lines, no JSON", remedy="insitu proc --json PID, twice", status=2)
     if args.output and not args.output.endswith(".insitu"):
         raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
     one = {"--watch": (args.watch, _watch), "--at": (args.at, show_places), "--pages": (args.pages, show_pages)}
@@ -215,7 +217,7 @@ def _watch(args: argparse.Namespace, pid: int) -> int:
     import os
 
     from insitu.views import process as view
-    from insitu.views.terminal import Screen
+    from insitu.views.terminal import Prose, Screen
 
     screen = Screen.of(sys.stdout)
     first = last = _open(pid)
@@ -236,9 +238,8 @@ def _watch(args: argparse.Namespace, pid: int) -> int:
                 last = now
         change = len(last.descriptors) - len(first.descriptors)
         if change > 0:
-            (kind, target), number = view.grown(first, last)[0]
-            what = f"{kind} {target}".rstrip()
-            screen.write([[], [(f"{change:+,} descriptors: most are {what} ({number:+,})", "bold")]])
+            what, number = view.grown(first, last)[0]
+            screen.write([[], Prose([(f"{change:+,} descriptors: most are {what} ({number:+,})", "bold")])])
         if leaks is not None:
             for line in leaks.ended():
                 screen.write([[(line, "")]])
@@ -250,7 +251,10 @@ def _watch(args: argparse.Namespace, pid: int) -> int:
 @contextlib.contextmanager
 def _traced(pid: int) -> "Iterator[_Leaks]":
     """The ready program fdleak runs meanwhile."""
-    command = [sys.executable, "-m", "insitu", "trace", "-q", "fdleak", str(pid)]
+    from insitu.probe.bpftrace.scripts import PROGRAMS
+
+    # By its path, as a file of that name may be in the current directory, and with -P as "insitu" may be one, too.
+    command = [sys.executable, "-P", "-m", "insitu", "trace", "-q", str(PROGRAMS / "fdleak.bt"), str(pid)]
     # In a process group of its own: Ctrl-C ends the watching, which ends it.
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, process_group=0, preexec_fn=_ends_with_us) as process:

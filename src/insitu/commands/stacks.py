@@ -53,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from insitu import messages
-    from insitu.inspect.lock_waits import cycles, waits
+    from insitu.inspect.lock_waits import cycles, unowned, waits
     from insitu.inspect.stacks import stacks
     from insitu.views import stacks as view
     from insitu.views.terminal import Screen
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     for number, pid in enumerate(pids):
         process = stacks(pid, kernel=args.kernel, python=not args.native)
         waiting = waits(process)
-        circles = cycles(waiting)
+        circles, others = cycles(waiting), unowned(process, waiting)
         stuck = stuck or bool(circles)
         if args.deadlock:
             involved = {wait.waiter.tid for wait in waiting} | {wait.owner.tid for wait in waiting}
@@ -77,7 +77,10 @@ def run(args: argparse.Namespace) -> int:
             documents.append(view.document(process, waiting, circles))
         else:
             screen.write([[]] if number else [])
-            screen.write(view.blocks(process, waiting, circles, group=not args.each, most=args.max_frames))
+            if args.deadlock and not waiting:
+                screen.write([view.without_owners(process, others)])
+            else:
+                screen.write(view.blocks(process, waiting, circles, group=not args.each, most=args.max_frames))
         for note in () if args.quiet else process.notes:
             messages.note(note)
     if args.json:

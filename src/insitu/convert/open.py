@@ -42,9 +42,7 @@ def open_session(path: str | Path, options: "ImportOptions | None" = None) -> "S
 
 def is_like_a_session(path: Path) -> bool:
     """Whether it is a session, or a file whose tables are more than stacks. Raises as open_session does."""
-    from insitu.convert.formats.registry import importer_of
-
-    return _is_session(path) or (path.is_file() and importer_of(path).beyond_stacks)
+    return _is_session(path) or ((path.is_file() or not path.exists()) and _importer(path).beyond_stacks)
 
 
 def load_stacks(

@@ -15,11 +15,13 @@ from insitu.kernel import procfs
 from insitu.kernel.process_memory import ProcessMemory
 from insitu.symbols.frame import PYTHON
 
-__all__ = ["Wait", "cycles", "waits"]
+__all__ = ["Wait", "cycles", "unowned", "waits"]
 
 # include/uapi/linux/futex.h: FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET, FUTEX_LOCK_PI2
 _COMMAND: Final = 0x7F
 _WAIT, _LOCK_PI, _WAIT_BITSET, _LOCK_PI2 = 0, 6, 9, 13
+# A wait with a timeout that was interrupted, as by us, goes on as restart_syscall, with its arguments.
+_FUTEX: Final = ("futex", "restart_syscall")
 _TID: Final = 0x3FFFFFFF
 # sysdeps/nptl/bits/struct_mutex.h: int lock; unsigned count; int owner. struct_rwlock.h: readers, writers,
 # wrphase_futex, writers_futex, pad, pad, int cur_writer
@@ -40,10 +42,13 @@ class Wait(NamedTuple):
 
 
 def waits(process: Process) -> list[Wait]:
-    """The threads of a process that wait for other ones of it, each for one at most. Raises ProcessLookupError."""
+    """The threads of a process that wait for other ones of it, each for one at most; none if it has ended."""
     threads = {thread.tid: thread for thread in process.threads}
     live = next((thread.tid for thread in process.threads if thread.frames), process.pid)
-    memory, names = ProcessMemory(), VariableNames(live, list(procfs.areas(live)))
+    try:
+        memory, names = ProcessMemory(), VariableNames(live, list(procfs.areas(live)))
+    except ProcessLookupError:
+        return []
     found = []
     for thread in process.threads:
         if (what := _waits_for(thread, live, memory, threads)) is not None:
@@ -53,12 +58,19 @@ def waits(process: Process) -> list[Wait]:
     return found
 
 
+def unowned(process: Process, found: Sequence[Wait]) -> int:
+    """How many other threads wait in futex(2): for what has no owner, or one that is not known."""
+    waiters = {wait.waiter.tid for wait in found}
+    calls = [thread.call for thread in process.threads if thread.tid not in waiters]
+    return sum(call is not None and call.name == "futex" for call in calls)
+
+
 def _waits_for(
     thread: Thread, pid: int, memory: ProcessMemory, threads: Mapping[int, Thread]
 ) -> tuple[str, int, int] | None:
     """What a thread waits for: kind, address and owner's thread."""
     call = thread.call
-    if call is None or call.name != "futex":
+    if call is None or call.name not in _FUTEX:
         return None
     word, command = call.arguments[0], call.arguments[1] & _COMMAND
     if command not in (_WAIT, _LOCK_PI, _WAIT_BITSET, _LOCK_PI2):

@@ -19,7 +19,9 @@ from insitu.kernel.ptrace_refusal import has_ended, refusal
 from insitu.symbols.copied_stacks import named_stacks
 from insitu.symbols.frame import KERNEL, Frame
 from insitu.symbols.symbolizer import Symbolizer
-from insitu.syscalls.native import syscall_name
+from insitu.syscalls.descriptor_text import DescriptorText
+from insitu.syscalls.descriptors import descriptor_arguments
+from insitu.syscalls.native import syscall_abi, syscall_name
 
 __all__ = ["Call", "Process", "Thread", "stacks"]
 
@@ -28,6 +30,8 @@ _WHY_NOT: Final = {
     "ended": "it has ended",
     "left": "it was not reached in the time that the others may be stopped for",
 }
+_MOST_DESCRIPTOR: Final = (1 << 31) - 1  # what is larger is negative, such as AT_FDCWD
+_MOST_FILES: Final = 64  # that are described in full
 _KERNEL_FRAME: Final = re.compile(r"\[<\w+>\] ([^\s+]+)(?:\+\w+/\w+)?(?: \[(\w+)\])?")
 
 
@@ -36,6 +40,10 @@ class Call(NamedTuple):
 
     name: str
     arguments: tuple[int, ...]
+    descriptor: int | None = None
+    """The one that the call is about: its first argument, where that is one."""
+    file: str = ""
+    """What the descriptor is open on, as insitu syscalls -yy shows it; "" if that is not known."""
 
 
 class Thread(NamedTuple):
@@ -132,8 +140,30 @@ def _call(tid: int) -> tuple[int, ...] | None:
     return (int(words[0]), *(int(word, 16) for word in words[1:7]))
 
 
-def _named_call(found: tuple[int, ...] | None, narrow: bool = False) -> Call | None:
-    return Call(syscall_name(found[0], narrow=narrow), found[1:]) if found else None
+class _Calls:
+    """Names calls, and says what their descriptors are open on."""
+
+    def __init__(self) -> None:
+        self._link, self._whole = DescriptorText(1), DescriptorText(2)
+        self._known: dict[str, str] = {}
+
+    def named(self, tid: int, found: tuple[int, ...] | None, narrow: bool = False) -> Call | None:
+        if not found:
+            return None
+        number, *arguments = found
+        call = Call(syscall_name(number, narrow=narrow), tuple(arguments))
+        abi = syscall_abi(narrow=narrow)
+        descriptor = arguments[0] & 0xFFFFFFFF
+        if abi is None or 0 not in descriptor_arguments(abi, number) or descriptor > _MOST_DESCRIPTOR:
+            return call
+        return call._replace(descriptor=descriptor, file=self._file(tid, descriptor))
+
+    def _file(self, tid: int, descriptor: int) -> str:
+        link = self._link.describe(tid, descriptor)
+        # The addresses of a socket take a look at all of the machine's.
+        if link not in self._known and len(self._known) < _MOST_FILES:
+            self._known[link] = self._whole.describe(tid, descriptor)
+        return self._known.get(link, link)
 
 
 def kernel_frames(text: str) -> list[Frame]:
@@ -147,17 +177,17 @@ def _threads(
     found: Capture, moments: dict[int, _Moment], symbolizer: Symbolizer
 ) -> tuple[list[Thread], Sequence[str]]:
     stacks, notes = named_stacks(found.pid, found.areas, found.copies, symbolizer)
-    threads = []
+    threads, calls = [], _Calls()
     for copy, (frames, addresses, cut) in zip(found.copies, stacks, strict=True):
         known = moments.get(copy.tid) or _moment(copy.tid, False)  # begun since they were listed
-        call = _named_call(known.call, copy.compat)
+        call = calls.named(copy.tid, known.call, copy.compat)
         threads.append(Thread(copy.tid, known.name, known.state, call, frames, addresses, known.kernel, cut, ""))
     copied = {copy.tid for copy in found.copies}
     for tid in sorted({*moments, *found.unstopped} - copied):
         known = moments.get(tid) or _moment(tid, False)
         why = _WHY_NOT["unstopped" if tid in found.unstopped else "ended" if has_ended(tid) else "left"]
         threads.append(
-            Thread(tid, known.name, known.state, _named_call(known.call), (), (), known.kernel, False, why)
+            Thread(tid, known.name, known.state, calls.named(tid, known.call), (), (), known.kernel, False, why)
         )
     return threads, notes
 

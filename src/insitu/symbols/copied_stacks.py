@@ -59,7 +59,7 @@ def named_stacks(
     stacks = []
     for at in range(len(copies)):
         mine = addresses[bounds[at] : bounds[at + 1]].tolist()
-        cut = bool(mine) and mine[-1] == CUT
+        cut = bool(mine and mine[-1] == CUT)
         frames = [frame for each in named[bounds[at] : bounds[at + 1] - cut] for frame in each]
         stacks.append(NamedStack(frames, mine[:-1] if cut else mine, cut))
     return stacks, unwinder.notes()

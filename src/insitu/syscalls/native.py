@@ -8,7 +8,7 @@ from typing import Final
 
 from insitu.syscalls.facts import CallFacts, facts_of
 
-__all__ = ["syscall_name", "syscall_numbers"]
+__all__ = ["syscall_abi", "syscall_name", "syscall_numbers"]
 
 # The machines that have the numbers of include/uapi/asm-generic/unistd.h share a table.
 _ABIS: Final = {"x86_64": "x86_64"} | dict.fromkeys(("aarch64", "riscv64", "loongarch64"), "aarch64")
@@ -25,10 +25,15 @@ def syscall_name(number: int, *, narrow: bool = False) -> str:
 
     ``narrow``: of its 32-bit programs, which have other numbers.
     """
-    call = _calls(_NARROW_ABIS if narrow else _ABIS).get(number)
+    call = _calls(narrow=narrow).get(number)
     return call.name if call else f"[unknown: {number}]"
 
 
-def _calls(abis: Mapping[str, str] = _ABIS) -> Mapping[int, CallFacts]:
-    abi = abis.get(os.uname().machine)
+def syscall_abi(*, narrow: bool = False) -> str | None:
+    """Returns the name of the table of this machine's system calls; None of a machine that is not known."""
+    return (_NARROW_ABIS if narrow else _ABIS).get(os.uname().machine)
+
+
+def _calls(*, narrow: bool = False) -> Mapping[int, CallFacts]:
+    abi = syscall_abi(narrow=narrow)
     return facts_of(abi).calls if abi else {}

@@ -8,7 +8,7 @@ from insitu.inspect.address import Place
 from insitu.inspect.page_runs import Run
 from insitu.views.quantity import rest, size
 from insitu.views.table import Column, Line, Table
-from insitu.views.terminal import Block
+from insitu.views.terminal import Block, Prose
 
 __all__ = ["blocks", "document", "run_blocks", "run_document"]
 
@@ -17,34 +17,34 @@ _MOST_SHARERS = 5
 
 def blocks(found: Place) -> Iterator[Block]:
     """The place in a sentence, then its source lines, mapping and physical page."""
-    yield [(f"{found.address:#x}: ", "bold"), (found.text, "bold")]
+    yield Prose([(f"{found.address:#x}: ", "bold"), (found.text, "bold")])
     for frame in found.source:
         inlined = " (inlined)" if frame.inlined else ""
-        yield [(f"  {frame.function}{inlined}  {frame.file}:{frame.line}", "cyan")]
+        yield Prose([(f"  {frame.function}{inlined}  {frame.file}:{frame.line}", "cyan")])
     if found.area is not None:
         area = found.area
         name = area.path.decode(errors="replace") or "[anonymous]"
         at = f", offset {found.address - area.start + area.offset:#x} of the file" if area.inode else ""
-        yield [(f"  mapping {area.start:x}-{area.end:x} {area.permissions} {name}{at}", "")]
+        yield Prose([(f"  mapping {area.start:x}-{area.end:x} {area.permissions} {name}{at}", "")])
         yield from _page(found)
 
 
 def _page(found: Place) -> Iterator[Line]:
     page = found.page
     if page is None:
-        yield [("  no page is there yet: the first access gets one", "")]
+        yield Prose([("  no page is there yet: the first access gets one", "")])
         return
     if not page.frame:
-        yield [(f"  page: {page.state}", "")]
+        yield Prose([(f"  page: {page.state}", "")])
         return
     times = "once" if page.mapped == 1 else f"{page.mapped:,} times"
-    yield [(f"  physical page {page.frame:#x}, mapped {times}: {page.state}", "")]
-    yield [(f"  its flags: {', '.join(page.flags)}", "")]
+    yield Prose([(f"  physical page {page.frame:#x}, mapped {times}: {page.state}", "")])
+    yield Prose([(f"  its flags: {', '.join(page.flags)}", "")])
     if page.sharers:
         shown = ", ".join(f"{each.name}/{each.pid}" for each in page.sharers[:_MOST_SHARERS])
         left = len(page.sharers) - _MOST_SHARERS
         more = f" and {left:,} more" if left > 0 else ""
-        yield [(f"  also mapped by {shown}{more}", "")]
+        yield Prose([(f"  also mapped by {shown}{more}", "")])
 
 
 def document(found: Place) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def run_blocks(runs: Sequence[Run], limit: int) -> Iterator[Block]:
         counts[run.state] += run.pages
     words = ", ".join(f"{pages:,} {state or 'not there yet'}" for state, pages in counts.most_common())
     whole = sum(counts.values())
-    yield [(f"{whole:,} {'page' if whole == 1 else 'pages'}: ", "bold"), (words, "")]
+    yield Prose([(f"{whole:,} {'page' if whole == 1 else 'pages'}: ", "bold"), (words, "")])
     yield []
     yield Table(
         [Column("address"), Column("pages"), Column("size"), Column("state", "left")],
@@ -100,7 +100,7 @@ def run_blocks(runs: Sequence[Run], limit: int) -> Iterator[Block]:
         ],
     )
     if limit and len(runs) > limit:
-        yield [(rest(len(runs) - limit, "run of pages", "runs of pages"), "dim")]
+        yield Prose([(rest(len(runs) - limit, "run of pages", "runs of pages"), "dim")])
 
 
 def run_document(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from insitu.kernel.page_cache import PAGE, Counts, summed
 from insitu.views import quantity
 from insitu.views.quantity import percent, size
 from insitu.views.table import Cell, Column, Line, Table
-from insitu.views.terminal import Block
+from insitu.views.terminal import Block, Prose
 
 __all__ = ["blocks", "document", "flow_line", "flow_title", "flow_verdict", "strip"]
 
@@ -19,6 +19,14 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 _NOTHING: Final = "·"
 _NARROW: Final = 10  # characters of a strip in a line of 80
 _MOST_LISTED: Final = 3  # of the files that were not looked at, and of the processes that map a file
+_DOES_NOT_FIT: Final = (
+    "The file does not fit into what memory is left for it: each page is evicted before it is used again."
+)
+_WHAT_HELPS: Final = (
+    "What helps: more memory (or memory.max of its cgroup); reading it once for all that need it, or every other "
+    "time backwards; O_DIRECT, or posix_fadvise(POSIX_FADV_DONTNEED) behind the reader, which leaves the cache to "
+    "other files."
+)
 
 
 def blocks(
@@ -28,7 +36,7 @@ def blocks(
     mappings: Mapping[str, Sequence[Mapped]],
 ) -> Iterator[Block]:
     """The sums in words, ``files`` as a table, the parts of a single file, and what was not looked at."""
-    yield [(_sentence(totals), "bold")]
+    yield Prose([(_sentence(totals), "bold")])
     if files:
         yield []
         yield _table(files, parts)
@@ -129,7 +137,7 @@ def _parts(file: FileCache, parts: Sequence[Segment], named: bool) -> Iterator[B
 def _mapped(file: FileCache, found: Sequence[Mapped], named: bool) -> Line:
     texts = [f"{each.name}/{each.pid} ({size(each.size)})" for each in found[:_MOST_LISTED]]
     more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
-    return [(f"# {file.path if named else 'it'} is mapped by {', '.join(texts)}{more}", "")]
+    return Prose([(f"# {file.path if named else 'it'} is mapped by {', '.join(texts)}{more}", "")])
 
 
 def _left_out(listed: Sequence[tuple[str, str]], what: str) -> Iterator[Line]:
@@ -179,27 +187,13 @@ def flow_verdict(files: Sequence[FileCache], now: Look, total: Flow) -> Iterator
         return
     came, kept = size(total.came * PAGE), size(now.counts.cached * PAGE)
     yield []
-    yield [
-        (
-            f"A scan goes through the page cache: at least {came} were read in and as much was evicted, "
-            f"while {kept} of {size(pages * PAGE)} stay.",
-            "bold",
-        )
-    ]
+    what = f"at least {came} were read in and as much was evicted, while {kept} of {size(pages * PAGE)} stay."
+    yield Prose([(f"A scan goes through the page cache: {what}", "bold")])
     if total.refaults:
-        yield [
-            (f"{size(total.refaults * PAGE)} were read again after they had been evicted (the whole machine).", "")
-        ]
-    yield [
-        ("The file does not fit into what memory is left for it: each page is evicted before it is used again.", "")
-    ]
-    yield [
-        ("What helps: more memory (or memory.max of its cgroup); reading it once for all that need it, or every", "")
-    ]
-    yield [
-        ("other time backwards; O_DIRECT, or posix_fadvise(POSIX_FADV_DONTNEED) behind the reader, which leaves", "")
-    ]
-    yield [("the cache to other files.", "")]
+        again = size(total.refaults * PAGE)
+        yield Prose([(f"{again} were read again after they had been evicted (the whole machine).", "")])
+    yield Prose([(_DOES_NOT_FIT, "")])
+    yield Prose([(_WHAT_HELPS, "")])
 
 
 def document(

@@ -11,7 +11,7 @@ from insitu.inspect.heap.reachability import CLASSES, DEFINITE, INDIRECT, POSSIB
 from insitu.views.quantity import duration, percent, rest, size
 from insitu.views.stack_lines import stack_lines
 from insitu.views.table import Cell, Column, Line, Table
-from insitu.views.terminal import Block
+from insitu.views.terminal import Block, Prose
 
 __all__ = ["blocks", "chain", "document", "holders", "verdict"]
 
@@ -26,8 +26,8 @@ def blocks(
     snapshot = found.snapshot
     stopped = f"stopped for {duration(snapshot.stopped_ns)} while it was copied" if snapshot.stopped_ns else "a core"
     title = f"{snapshot.name} ({snapshot.pid})"
-    yield [(title, "bold"), (f": {size(snapshot.memory.size)} of memory, {stopped}", "")]
-    yield [(verdict(found, groups), "bold red" if found.totals[DEFINITE].blocks else "bold")]
+    yield Prose([(title, "bold"), (f": {size(snapshot.memory.size)} of memory, {stopped}", "")])
+    yield Prose([(verdict(found, groups), "bold red" if found.totals[DEFINITE].blocks else "bold")])
     yield []
     yield _totals(found)
     if groups:
@@ -102,8 +102,14 @@ _SHORT: Final = {DEFINITE: "lost", INDIRECT: "indirectly", POSSIBLE: "possibly",
 
 
 def _table(groups: Sequence[Group]) -> Table:
-    columns = [Column("class", "left"), Column("bytes"), Column("with them"), Column("blocks"), Column("size")]
-    columns += [Column("content", "left"), Column("", "left"), Column("first", "left", spare=True)]
+    columns = [
+        Column("class", "left"),
+        Column("bytes"),
+        Column("with them", spare=True),
+        Column("blocks"),
+        Column("size"),
+    ]
+    columns += [Column("content", "left"), Column("", "left"), Column("first", "left", spare=True, rank=1)]
     rows: list[Sequence[Cell]] = [
         [
             (_SHORT[group.kind], "red" if group.kind == DEFINITE else ""),
@@ -139,18 +145,20 @@ def chain(found: Leaks, block: int, steps: Sequence[Step]) -> Iterator[Line]:
             continue
         inside = f"+{step.offset:#x}" if step.offset else ""
         where = step.where or "(lost)"
-        yield [
-            (f"  {where}", ""),
-            (" -> ", "dim"),
-            (f"{step.address:#x}{inside}", ""),
-            (f"  {step.size:,} bytes", "dim"),
-        ]
+        yield Prose(
+            [
+                (f"  {where}", ""),
+                (" -> ", "dim"),
+                (f"{step.address:#x}{inside}", ""),
+                (f"  {step.size:,} bytes", "dim"),
+            ]
+        )
 
 
 def holders(found: Leaks, rows: Sequence[tuple[Holder, str, str]], limit: int) -> Iterator[Block]:
     """Which blocks keep how much alive, with what leads to each and what is in it."""
     reached = sum(total.bytes for total in found.totals[POSSIBLE:])
-    yield [(f"{size(reached)} can be reached; freed together with each of these would be", "bold")]
+    yield Prose([(f"{size(reached)} can be reached; freed together with each of these would be", "bold")])
     columns = [Column("bytes"), Column("%"), Column("blocks"), Column("block", "left"), Column("size")]
     columns += [Column("content", "left"), Column("held by", "left")]
     cells: list[Sequence[Cell]] = [

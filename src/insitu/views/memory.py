@@ -6,11 +6,13 @@ from typing import Any, Final
 from insitu.inspect.memory_map import COLUMNS, MemoryMap, totals
 from insitu.views.quantity import rest, size
 from insitu.views.table import Cell, Column, Line, Table
-from insitu.views.terminal import Block
+from insitu.views.terminal import Block, Prose
 
 __all__ = ["blocks", "document"]
 
 _ALWAYS: Final = ("private", "shared")
+_RANKS: Final = {"pss": 1, "resident": 2}
+"""Of columns that a narrow terminal has no room for, these are left out last."""
 _SELDOM: Final = ("swapped", "huge", "locked")
 """Columns that are shown only where there is any."""
 _TITLES: Final = {"file": "file cache"}
@@ -47,22 +49,26 @@ def _summary(found: MemoryMap) -> Iterator[Line]:
     sums = {name: int(found.sizes[name].sum()) for name in COLUMNS}
     count = len(found.areas)
     whole = sum(found.size(at) for at in range(count))
-    yield [
-        (f"memory of {found.name} ({found.pid}): {size(sums['resident'])} resident", "bold"),
-        (f" in {count:,} {'mapping' if count == 1 else 'mappings'} of {size(whole)} of addresses", ""),
-    ]
+    yield Prose(
+        [
+            (f"memory of {found.name} ({found.pid}): {size(sums['resident'])} resident", "bold"),
+            (f" in {count:,} {'mapping' if count == 1 else 'mappings'} of {size(whole)} of addresses", ""),
+        ]
+    )
     words = [f"private {size(sums['private'])}", f"shared {size(sums['shared'])}"]
     words += [f"its share of all {size(found.pss)}", f"of files {size(sums['file'])}", f"dirty {size(sums['dirty'])}"]
     words += [f"{name} {size(sums[name])}" for name in _SELDOM if sums[name]]
-    yield [(f"  {', '.join(words)}", "")]
+    yield Prose([(f"  {', '.join(words)}", "")])
     by_node = _by_node(found)
     if len(by_node) > 1:
-        yield [("  " + ", ".join(f"{size(many)} on node {node}" for node, many in sorted(by_node.items())), "")]
+        yield Prose(
+            [("  " + ", ".join(f"{size(many)} on node {node}" for node, many in sorted(by_node.items())), "")]
+        )
     if found.sharers:
         shown = ", ".join(f"{size(each.bytes)} with {each.name}/{each.pid}" for each in found.sharers[:_MOST_SHARERS])
         left = len(found.sharers) - _MOST_SHARERS
         more = f" and {left:,} more {'process' if left == 1 else 'processes'}" if left > 0 else ""
-        yield [(f"  shared: {shown}{more}", "")]
+        yield Prose([(f"  shared: {shown}{more}", "")])
 
 
 def _by_node(found: MemoryMap) -> dict[int, int]:
@@ -74,7 +80,7 @@ def _by_node(found: MemoryMap) -> dict[int, int]:
 
 
 def _column(name: str) -> Column:
-    return Column(_TITLES.get(name, name), spare=name not in _ALWAYS)
+    return Column(_TITLES.get(name, name), spare=name not in _ALWAYS, rank=_RANKS.get(name, 0))
 
 
 def _last(found: MemoryMap) -> list[Column]:

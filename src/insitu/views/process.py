@@ -11,13 +11,14 @@ from insitu.views.quantity import percent, rest, size
 from insitu.views.surroundings import environment_document
 from insitu.views.surroundings import lines as surroundings
 from insitu.views.table import Cell, Column, Line, Table
-from insitu.views.terminal import Block
+from insitu.views.terminal import Block, Prose
 
 __all__ = ["Open", "blocks", "document", "grown", "growth_line", "growth_title"]
 
 _NEAR: Final = 80.0  # per cent of a limit
 _MOST_OF_ONE: Final = 0.25  # of all descriptors: named in the verdict
 _MOST_ENDS: Final = 2
+_MOST_CHANGES: Final = 4  # kinds in one line of what has changed
 _HIGHEST: Final = 1 << 62
 
 
@@ -33,7 +34,7 @@ def blocks(
     facts: ProcessFacts, environment: Environment | None, found: Open | None, limit: int, *, listed: bool
 ) -> Iterator[Block]:
     """The process, what is near a limit, its descriptors by kind; ``listed``: each descriptor, ``limit`` of them."""
-    yield [(f"{facts.name} ({facts.pid})", "bold"), (f"  {facts.command}", "")]
+    yield Prose([(f"{facts.name} ({facts.pid})", "bold"), (f"  {facts.command}", "")])
     yield from _facts(facts, environment)
     if found is None:
         return
@@ -50,13 +51,13 @@ def blocks(
 
 def _facts(facts: ProcessFacts, environment: Environment | None) -> Iterator[Line]:
     threads = f"{facts.threads:,} {'thread' if facts.threads == 1 else 'threads'}"
-    yield [(f"  {facts.state}; {threads}; user {facts.user}; parent {facts.parent}", "")]
+    yield Prose([(f"  {facts.state}; {threads}; user {facts.user}; parent {facts.parent}", "")])
     if memory := facts.memory:
         private = memory.get("Private_Clean", 0) + memory.get("Private_Dirty", 0)
         words = [f"{size(memory.get('Rss', 0))} resident", f"{size(private)} of it private"]
         words += [f"{size(memory['Swap'])} swapped"] if memory.get("Swap") else []
         words += [f"{size(memory['Locked'])} locked"] if memory.get("Locked") else []
-        yield [(f"  memory: {', '.join(words)}", "")]
+        yield Prose([(f"  memory: {', '.join(words)}", "")])
     yield from surroundings(facts, environment)
 
 
@@ -65,29 +66,48 @@ def _verdict(found: Open) -> Iterator[Line]:
     share = percent(count, found.limit) if 0 < found.limit < _HIGHEST else 0.0
     of = f" of {found.limit:,} ({share:.0f} %)" if share else ""
     style = "bold red" if share >= _NEAR else "bold"
-    yield [(f"{count:,} {'descriptor' if count == 1 else 'descriptors'}{of}", style), *_most(found)]
+    yield Prose([(f"{count:,} {'descriptor' if count == 1 else 'descriptors'}{of}", style), *_most(found)])
     if share >= _NEAR:
-        yield [('  At the limit open(), socket() and accept() fail with EMFILE, "Too many open files".', "")]
-        yield [
-            ("  prlimit --nofile raises the limit; insitu proc --watch shows what grows, and who opens it.", "dim")
-        ]
+        at = "The limit is reached:" if count >= found.limit else f"{found.limit - count:,} more, and"
+        fails = 'open(), socket() and accept() fail with EMFILE, "Too many open files".'
+        advice = "  prlimit --nofile raises the limit; insitu proc --watch shows what grows, and who opens it."
+        yield Prose([(f"  {at} {fails}", "")])
+        yield Prose([(advice, "dim")])
 
 
 def _most(found: Open) -> Line:
     """What most of them are, where that says something."""
-    groups = Counter(_group(each) for each in found.descriptors)
-    for (kind, target), number in groups.most_common(1):
+    (groups,) = _groups(found)
+    for name, number in groups.most_common(1):
         if number > 2 and number >= _MOST_OF_ONE * len(found.descriptors):
-            return [(f": {number:,} are {kind}{f' {target}' if target else ''}", "bold")]
+            return [(f": {number:,} are {name}", "bold")]
     return []
 
 
-def _group(each: Descriptor) -> tuple[str, str]:
-    """What descriptors have in common: a kind and a file, or a socket's state and the address that it leads to."""
-    if each.socket is not None:
-        _, _, remote = each.target.partition(" -> ")
-        return f"{each.kind}s in {each.socket.state}" if each.socket.state else f"{each.kind}s", remote
-    return each.kind, each.target if each.target.startswith("/") else ""
+def _groups(*looks: Open) -> list[Counter[str]]:
+    """How many descriptors of each look have what in common, which is named alike in all of them."""
+    addresses = Counter(name for look in looks for each in look.descriptors for name in _socket_groups(each))
+    # Of an accepted connection only the local address is that of others, of one that was made only the remote one.
+    return [
+        Counter(
+            max(_socket_groups(each), key=addresses.__getitem__) if each.socket else _file_group(each)
+            for each in look.descriptors
+        )
+        for look in looks
+    ]
+
+
+def _file_group(each: Descriptor) -> str:
+    return f"{each.kind} {each.target}" if each.target.startswith("/") else each.kind
+
+
+def _socket_groups(each: Descriptor) -> list[str]:
+    """What a socket may have in common with others: its state and the address that it leads to, or its own."""
+    if each.socket is None:
+        return []
+    kind = f"{each.kind}s in {each.socket.state}" if each.socket.state else f"{each.kind}s"
+    local, _, remote = each.target.partition(" -> ")
+    return [f"{kind} to {remote}", f"{kind} on {local}"] if remote else [kind]
 
 
 def _kinds(found: Open) -> Table:
@@ -136,16 +156,20 @@ def growth_title() -> Line:
 def growth_line(seconds: float, before: Open, now: Open) -> Line:
     """What one interval has changed, by kind."""
     changed = grown(before, now)
-    words = ", ".join(f"{number:+,} {' '.join(filter(None, group))}" for group, number in changed)
+    words = ", ".join(f"{number:+,} {name}" for name, number in changed[:_MOST_CHANGES])
+    more = len(changed) - _MOST_CHANGES
+    words += (
+        f" and {sum(number for _, number in changed[_MOST_CHANGES:]):+,} of {more:,} more kinds" if more > 0 else ""
+    )
     change = len(now.descriptors) - len(before.descriptors)
     return [(f"  {seconds:9.1f}{len(now.descriptors):8,}{change:+8,}  {words}", "")]
 
 
-def grown(before: Open, now: Open) -> list[tuple[tuple[str, str], int]]:
+def grown(before: Open, now: Open) -> list[tuple[str, int]]:
     """How the number of each kind has changed, the largest growth first."""
-    change = Counter(_group(each) for each in now.descriptors)
-    change.subtract(Counter(_group(each) for each in before.descriptors))
-    return sorted(((group, number) for group, number in change.items() if number), key=lambda each: -each[1])
+    earlier, change = _groups(before, now)
+    change.subtract(earlier)
+    return sorted(((name, number) for name, number in change.items() if number), key=lambda each: -each[1])
 
 
 def document(

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from insitu.inspect.lock_waits import Wait
-from insitu.inspect.stacks import Process, Thread
+from insitu.inspect.stacks import Call, Process, Thread
 from insitu.symbols.frame import Frame
 from insitu.views.quantity import duration
-from insitu.views.terminal import Block, Line
+from insitu.views.terminal import Block, Line, Prose
 
-__all__ = ["blocks", "document"]
+__all__ = ["blocks", "document", "without_owners"]
 
 # fs/proc/array.c: task_state_array
 _STATES: Final = {
@@ -23,6 +23,7 @@ _STATES: Final = {
     "I": "idle",
     "P": "parked",
 }
+_CALLS: Final = {"restart_syscall": "a call that was interrupted and goes on (restart_syscall)"}
 _MOST_TIDS: Final = 8  # that are listed of threads with equal stacks
 
 
@@ -32,14 +33,23 @@ def blocks(
     """The deadlocks in words, then each stack with its threads. ``most``: frames of a stack, 0: all."""
     count = len(process.threads)
     what = f"{process.name} ({process.pid}): {count:,} {'thread' if count == 1 else 'threads'}"
-    yield [(what + (f", stopped for {duration(process.stopped_ns)}" if process.stopped_ns else ""), "bold")]
+    yield Prose([(what + (f", stopped for {duration(process.stopped_ns)}" if process.stopped_ns else ""), "bold")])
     for circle in circles:
         yield []
-        yield [("Deadlock: ", "bold red"), (_circle(circle), "bold")]
+        yield Prose([("Deadlock: ", "bold red"), (_circle(circle), "bold")])
     by_waiter = {wait.waiter.tid: wait for wait in waits}
     for threads in _grouped(process.threads, by_waiter) if group else [[each] for each in process.threads]:
         yield []
         yield from _stack(threads, by_waiter, most)
+
+
+def without_owners(process: Process, unowned: int) -> Line:
+    """That no thread of a process waits for another one, as far as that is known."""
+    words = "no thread waits for a lock whose owner is known"
+    if unowned:
+        what = "1 waits in futex for what" if unowned == 1 else f"{unowned:,} wait in futex for what"
+        words += f"; {what} names no owner (Python's locks, semaphores, condition variables)"
+    return Prose([(f"{process.name} ({process.pid}): ", "bold"), (words, "")])
 
 
 def _circle(circle: Sequence[Wait]) -> str:
@@ -77,9 +87,9 @@ def _stack(threads: Sequence[Thread], waits: Mapping[int, Wait], most: int) -> I
         more = f" and {len(threads) - _MOST_TIDS} more" if len(threads) > _MOST_TIDS else ""
         who = f"{len(threads)} threads  {names} ({tids}{more})"
     state = _STATES.get(first.state, first.state)
-    doing = f"{state} in {first.call.name}" if first.call else state
+    doing = f"{state} in {_CALLS.get(first.call.name, first.call.name)}{_files(threads)}" if first.call else state
     held = f", waits for {_held(waits[first.tid])}" if first.tid in waits else ""
-    yield [(who, "bold"), (f"  {doing}{held}", "")]
+    yield Prose([(who, "bold"), (f"  {doing}{held}", "")])
     frames = [*first.kernel, *first.frames]
     for number, frame in enumerate(frames[: most or None]):
         yield _frame(number, frame)
@@ -88,7 +98,22 @@ def _stack(threads: Sequence[Thread], waits: Mapping[int, Wait], most: int) -> I
     elif first.cut:
         yield [("      ... goes on, but cannot be unwound further", "yellow")]
     if first.why:
-        yield [(f"      no user stack: {first.why}", "dim")]
+        yield Prose([(f"      no user stack: {first.why}", "dim")])
+
+
+def _files(threads: Sequence[Thread]) -> str:
+    """What the calls of threads with equal stacks are about."""
+    shown = list(
+        dict.fromkeys(_file(each.call) for each in threads if each.call and each.call.descriptor is not None)
+    )
+    if not shown:
+        return ""
+    others = len(shown) - 1
+    return f" of {shown[0]}" + (f" and {others:,} {'other' if others == 1 else 'others'}" if others else "")
+
+
+def _file(call: Call) -> str:
+    return f"descriptor {call.descriptor}" + (f", {call.file}" if call.file else "")
 
 
 def _frame(number: int, frame: Frame) -> Line:

@@ -9,6 +9,7 @@ from insitu.kernel.capability_bits import BITS
 from insitu.syscalls.facts import Facts
 from insitu.views.quantity import duration, percent, size
 from insitu.views.table import Line
+from insitu.views.terminal import Prose
 
 __all__ = ["environment_document", "lines", "signal_names"]
 
@@ -23,18 +24,18 @@ _SIGNALS: Final = Facts("x86_64")
 def lines(facts: ProcessFacts, environment: Environment | None) -> Iterator[Line]:
     """A line for each of these of which there is something to say."""
     if facts.cgroup:
-        yield [(f"  cgroup {_cgroup(facts.cgroup)}", "")]
+        yield Prose([(f"  cgroup {_cgroup(facts.cgroup)}", "")])
     if facts.namespaces:
-        yield [(f"  namespaces that are not ours: {', '.join(facts.namespaces)}", "")]
+        yield Prose([(f"  namespaces that are not ours: {', '.join(facts.namespaces)}", "")])
     if rights := _rights(facts):
-        yield [(f"  {rights}", "")]
+        yield Prose([(f"  {rights}", "")])
     if signals := _signals(facts):
-        yield [(f"  signals: {signals}", "")]
+        yield Prose([(f"  signals: {signals}", "")])
     near = [text for limit in facts.limits if (text := _near(limit))]
     if near:
-        yield [(f"  near a limit: {'; '.join(near)}", "bold red")]
+        yield Prose([(f"  near a limit: {'; '.join(near)}", "bold red")])
     if environment is not None and (changed := environment.changes()):
-        yield [(f"  environment changed since its start: {_changes(changed)}", "")]
+        yield Prose([(f"  environment changed since its start: {_changes(changed)}", "")])
 
 
 def _cgroup(found: Cgroup) -> str:

@@ -32,7 +32,8 @@ class Column:
     most: int = 0
     """Columns that it takes at most on a terminal; 0: as many as there are."""
     spare: bool = False
-    """Whether it is left out on a narrow terminal: the first of them first."""
+    """Whether it is left out on a narrow terminal: those of the lowest rank first, of equal ones the first."""
+    rank: int = 0
     fold: bool = False
     """Whether a text that is too long goes on on the next line; else it loses its middle."""
     names: bool = False
@@ -105,7 +106,7 @@ def _fitting(table: Table, width: int) -> list[int]:
     for at, column in enumerate(table.columns):
         widest = max([len(column.title), *(len(row[at][0]) for row in table.rows)])
         needed[at] = 2 + (widest if column.align == "right" else min(widest, column.most or _NAME, _NAME))
-    for at, column in enumerate(table.columns):
+    for at, column in sorted(enumerate(table.columns), key=lambda each: each[1].rank):
         if column.spare and table.indent + sum(needed.values()) - 2 > width:
             del needed[at]
     return list(needed)

@@ -15,9 +15,14 @@ from insitu.views.table import Cell, Line, Table, plain_lines, rich_table, short
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Block", "Line", "Screen", "heat", "shorten", "wrapped"]
+__all__ = ["Block", "Line", "Prose", "Screen", "heat", "shorten", "wrapped"]
 
 Block = Line | Table
+
+
+class Prose(list[Cell]):
+    """A line of words: where it is too long for a terminal it goes on below, as far indented; nothing is cut off."""
+
 
 _LEAST_WRAPPED: Final = 8  # columns
 
@@ -38,7 +43,7 @@ class Screen:
         return cls(out, None if is_plain(out) else columns(out))
 
     def write(self, blocks: Iterable[Block]) -> None:
-        """Write lines, each on a line of its own however long it is, and tables; all texts are escaped."""
+        """Write lines and tables, all texts escaped. A terminal cuts long lines, but those of words go on below."""
         if isinstance(self.out, io.TextIOWrapper):
             self.out.reconfigure(errors=UNENCODABLE)
         if self.width is None:
@@ -67,6 +72,13 @@ def _print_line(console: "Console", line: Line, width: int) -> None:
     from rich.text import Text
 
     text = Text.assemble(*((printable(text), style) for text, style in line))
+    if isinstance(line, Prose):
+        indent = min(len(text.plain) - len(text.plain.lstrip(" ")), max(width - _LEAST_WRAPPED, 0))
+        text = text[indent:]
+        for each in text.wrap(console, width - indent, overflow="fold") or [text]:
+            each.rstrip()
+            console.print(Text(" " * indent).append_text(each), no_wrap=True)
+        return
     text.truncate(width, overflow="ellipsis")
     console.print(text, no_wrap=True, overflow="ellipsis", crop=True)
 

@@ -95,7 +95,7 @@ def read_script(name: str) -> Source:
     :raises InsituError: without either, or when it is unreadable.
     """
     path = Path(name)
-    is_ours = False
+    is_ours = path.parent == PROGRAMS
     if not path.exists() and "/" not in name:
         own = PROGRAMS / f"{name.removesuffix('.bt')}.bt"
         if not own.exists():
