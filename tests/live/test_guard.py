@@ -345,6 +345,52 @@ def test_the_command_says_in_words_what_happened_and_dies_as_the_program_does(bu
     assert "access_here" in report.stdout and "overrun" in report.stdout
 
 
+WILD = """
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+int main(int count, char **words) {
+    char *volatile first = malloc(32), *volatile second = malloc(32);
+    char *volatile wild = (char *)0x4141414141414141;
+    switch (words[1][0]) {
+    case 'w': *wild = 1; break;
+    case 'r': return *wild;
+    case 'f': first[5000] = 1; free(second); break;
+    case 'b': second[-4096] = 1; break;
+    case 'j': ((void (*)(void))first)(); break;
+    case 'n': ((void (*)(void))0)(); break;
+    case 'x': { uint64_t eight = 8; memcpy(first + 28, &eight, sizeof eight); break; }
+    }
+    return 0;
+}
+"""
+
+
+def test_wild_pointers_far_accesses_and_jumps_are_called_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "wild.c").write_text(WILD)
+    subprocess.run(["gcc", "-g", "-O0", "-w", "-o", tmp_path / "wild", tmp_path / "wild.c"], check=True)
+    for word, deed in (("w", "wrote"), ("r", "read")):
+        (fault,) = guard([str(tmp_path / "wild"), word]).faults
+        assert verdict(fault).endswith(f"{deed} 1 byte at 0x4141414141414141, not a canonical address")
+        assert (fault.kind, fault.signal_address) == ("elsewhere", None)
+    # Each block of 32 bytes ends its page, and an inaccessible page is between them.
+    for word, after, before in (("f", 5000 - 32, 2 * PAGE - 5000), ("b", 2 * PAGE - 32 - 4096, 4096)):
+        (fault,) = guard([str(tmp_path / "wild"), word]).faults
+        assert fault.kind == "between"
+        assert f"{after:,} bytes after the end of a block of 32 bytes (from main" in verdict(fault)
+        assert f" and {before:,} bytes before the start of a block of 32 bytes (from main" in verdict(fault)
+    for word, kind in (("j", "executed"), ("n", "null")):
+        (fault,) = guard([str(tmp_path / "wild"), word]).faults
+        assert (fault.kind, fault.access, fault.stack[1].function) == (kind, "execute", "main")
+        called = (
+            WILD.splitlines().index(f"    case '{word}': " + WILD.split(f"case '{word}': ")[1].splitlines()[0]) + 1
+        )
+        assert fault.stack[1].line == called
+    (fault,) = guard([str(tmp_path / "wild"), "x"], Settings(exact=1)).faults
+    assert fault.block is not None
+    assert (fault.address, fault.signal_address) == (fault.block.address + 28, fault.block.address + 32)
+
+
 def test_python_has_the_faults_too(built: Path) -> None:
     found = guard(Access("double", "malloc", 100, 16, 0, 1, 0).command(built))
     assert (found.status, [fault.kind for fault in found.faults]) == (128 + signal.SIGABRT, ["double-free"])

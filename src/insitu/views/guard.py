@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from insitu.debug.guard_faults import FAMILIES, Block, Call, Fault, place
 from insitu.symbols.frame import Frame
+from insitu.symbols.instructions import is_canonical
 from insitu.views.quantity import duration
 from insitu.views.terminal import Block as Shown
 from insitu.views.terminal import Line
@@ -18,6 +19,8 @@ __all__ = ["blocks", "document", "verdict"]
 _TITLES: Final = {
     "overrun": "Heap overrun",
     "underrun": "Heap underrun",
+    "between": "Heap access between blocks",
+    "executed": "Jump into the heap",
     "use-after-free": "Use after free",
     "double-free": "Double free",
     "invalid-free": "Invalid free",
@@ -56,11 +59,31 @@ def _deed(fault: Fault) -> str:
         return f"freed {_sized(block)} by {freed}, but it is from {made}"
     if fault.access == "found later" and block:
         when = "freed it" if fault.freed_by else "exited"
+        if fault.kind == "between":
+            return f"{when} after somebody had overwritten a byte {_between(fault, block)}"
         return f"{when} after somebody had overwritten the byte {_position(fault, block, 1)}"
     what = f"{_VERBS[fault.access]} " + (_count(fault.size) if fault.size else "memory")
+    if block is None and fault.signal and fault.signal_address is None:
+        if not is_canonical(fault.address):
+            return f"{what} at {fault.address:#x}, not a canonical address"
+        return "ran an instruction that the processor refused: a general protection fault, which has no address"
     if block is None:
         return f"{what} at {fault.address:#x}"
+    if fault.kind == "between":
+        return f"{what} {_between(fault, block)}"
     return f"{what} {_position(fault, block, fault.size)}"
+
+
+def _between(fault: Fault, block: Block) -> str:
+    """How far the access is from the blocks on both sides."""
+    below, above = (fault.before, block) if fault.offset < 0 else (block, fault.after)
+    words = []
+    for side, word in ((below, "after the end of"), (above, "before the start of")):
+        if side:
+            far = fault.address - side.address - side.size if side is below else side.address - fault.address
+            freed = ", freed" if side.freed else ""
+            words.append(f"{_count(far)} {word} {_sized(side)} (from{_place(side.allocated.stack)[3:]}{freed})")
+    return " and ".join(words)
 
 
 def _position(fault: Fault, block: Block, size: int) -> str:
@@ -96,14 +119,15 @@ def blocks(fault: Fault, *, most: int = 32) -> Iterator[Shown]:
     """Everything that is known of a fault. ``most``: frames of a stack, 0: all."""
     yield [(verdict(fault), "bold red")]
     if fault.signal:
-        yield [(f"  {signal.Signals(fault.signal).name} at address {fault.address:#x}", "")]
+        where = ", no address" if fault.signal_address is None else f" at address {fault.signal_address:#x}"
+        yield [(f"  {signal.Signals(fault.signal).name}{where}", "")]
     if fault.instruction:
         yield [("  instruction: ", "dim"), (fault.instruction, "")]
         names = [name for name in _REGISTERS if re.search(_spellings(name), fault.instruction)]
         if names:
             values = (f"{name} {fault.registers[_REGISTERS.index(name)]:#x}" for name in names)
             yield [("  registers:   ", "dim"), ("  ".join(values), "")]
-    if fault.access == "found later":
+    if fault.access == "found later" and fault.kind != "between":
         option = "--before" if fault.kind == "underrun" else "--exact"
         yield [(f"  {option} stops the program at the instruction that does it", "yellow")]
     yield from _source(fault)
@@ -183,6 +207,7 @@ def document(fault: Fault) -> dict[str, Any]:
         "name": fault.name,
         "ts_ns": fault.ns,
         "signal": fault.signal or None,
+        "signal_address": f"{fault.signal_address:#x}" if fault.signal and fault.signal_address is not None else None,
         "freed_by": FAMILIES[fault.freed_by][1] if fault.freed_by else None,
         "instruction": fault.instruction or None,
         "registers": {name: f"{value:#x}" for name, value in zip(_REGISTERS, fault.registers, strict=True)},
