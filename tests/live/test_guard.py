@@ -191,7 +191,60 @@ def test_bytes_beside_a_block_that_is_never_freed_are_checked_at_exit(built: Pat
     found = [(fault.access, fault.offset, fault.freed_by) for fault in ran.faults]
     assert found == [("found later", offset, 0) for offset in offsets]
     assert ran.statuses == [0] * 5
-    assert "exited after somebody had overwritten the byte directly after the end" in verdict(ran.faults[0])
+    first = verdict(ran.faults[0])
+    assert first.startswith("Heap overrun of a block of 24 bytes from allocate_here (fault.c:")
+    assert "noticed as the process ended: fault (" in first and first.endswith(
+        "overwrote the byte directly after its end"
+    )
+
+
+DAMAGED = """
+#include <stdlib.h>
+#include <string.h>
+static char *make(int size) { return malloc(size); }
+int main(int count, char **words) {
+    char *volatile first = make(30), *volatile second = make(32), *volatile kept = make(40);
+    kept[41] = 1;
+    switch (words[1][0]) {
+    case 'a': second[32] = 1; break;
+    case 'd': free(second); free(second); break;
+    case 'p': first[30] = 1; free(first); break;
+    }
+    return 0;
+}
+"""
+
+
+def test_what_else_was_overwritten_is_said_when_the_program_dies(tmp_path: Path) -> None:
+    (tmp_path / "damaged.c").write_text(DAMAGED)
+    subprocess.run(["gcc", "-g", "-O0", "-w", "-o", tmp_path / "damaged", tmp_path / "damaged.c"], check=True)
+    for word, kind, signaled in (("a", "overrun", signal.SIGSEGV), ("d", "double-free", signal.SIGABRT)):
+        found = guard([str(tmp_path / "damaged"), word])
+        assert found.status == 128 + signaled
+        assert [(fault.kind, fault.access == "found later") for fault in found.faults] == [
+            (kind, False),
+            ("overrun", True),
+        ]
+        later = found.faults[1]
+        assert later.block is not None and (later.block.size, later.offset) == (40, 41)
+        assert verdict(later).endswith("overwrote the byte 1 byte after its end")
+        assert len(found.counts) == 1
+    first, last = guard([str(tmp_path / "damaged"), "p"]).faults
+    line = next(number for number, text in enumerate(DAMAGED.split("\n"), 1) if "case 'p'" in text)
+    noticed = f"noticed at free in main (damaged.c:{line}): damaged ("
+    assert verdict(first).startswith(f"Heap overrun of a block of 30 bytes from make (damaged.c:4), {noticed}")
+    assert last.block is not None and last.block.size == 40
+
+
+def test_headlines_name_no_headers_of_the_library(tmp_path: Path) -> None:
+    (tmp_path / "v.cc").write_text(
+        "#include <vector>\nint main() {\n    std::vector<int> v(4);\n    v[4] = 1;\n    return v[0];\n}\n"
+    )
+    subprocess.run(["g++", "-g", "-O0", "-o", tmp_path / "v", tmp_path / "v.cc"], check=True)
+    (fault,) = guard([str(tmp_path / "v")]).faults
+    assert verdict(fault).startswith("Heap overrun in main (v.cc:4)")
+    assert fault.block is not None
+    assert "std::" in fault.block.allocated.stack[1].function + fault.block.allocated.stack[0].function
 
 
 def test_families_that_do_not_match_are_reported_and_the_program_goes_on(built: Path, tmp_path: Path) -> None:
@@ -377,8 +430,8 @@ def test_wild_pointers_far_accesses_and_jumps_are_called_what_they_are(tmp_path:
     for word, after, before in (("f", 5000 - 32, 2 * PAGE - 5000), ("b", 2 * PAGE - 32 - 4096, 4096)):
         (fault,) = guard([str(tmp_path / "wild"), word]).faults
         assert fault.kind == "between"
-        assert f"{after:,} bytes after the end of a block of 32 bytes (from main" in verdict(fault)
-        assert f" and {before:,} bytes before the start of a block of 32 bytes (from main" in verdict(fault)
+        assert f"{after:,} bytes after the end of a block of 32 bytes from main (" in verdict(fault)
+        assert f" and {before:,} bytes before the start of a block of 32 bytes from main (" in verdict(fault)
     for word, kind in (("j", "executed"), ("n", "null")):
         (fault,) = guard([str(tmp_path / "wild"), word]).faults
         assert (fault.kind, fault.access, fault.stack[1].function) == (kind, "execute", "main")

@@ -25,6 +25,7 @@ _PAGE_FAULT: Final = 14  # X86_TRAP_PF and X86_TRAP_GP of arch/x86/include/asm/t
 _PROTECTION_FAULT: Final = 13
 _WRITE: Final = 1 << 1  # X86_PF_WRITE and X86_PF_INSTR of arch/x86/include/asm/trap_pf.h
 _FETCH: Final = 1 << 4
+_LIBRARY_HEADERS: Final = "/include/c++/"
 _LIBRARIES: Final = ("libc.so", "libc-", "libstdc++.so", "libc++.so", "libgcc_s.so", "ld-linux")
 _LINES_AROUND: Final = 2
 _MOST_SOURCE_BYTES: Final = 1 << 22
@@ -60,7 +61,9 @@ class Fault(NamedTuple):
     two blocks; executed, of a jump into a block in use; null, or elsewhere, of a crash at an address in no block.
     ``access``: read, write, execute, "found later", "access" where that is not known, or "" where a call is at fault.
     ``size``: bytes of the access, 0 if not known. ``offset``: from the start of ``block`` to ``address``.
-    ``signal_address``: the signal's si_addr, None where the processor says none. ``freed_by``: the family of the call that frees, 0: none. ``signal`` 0: the process went on, or was aborted.
+    ``signal_address``: the signal's si_addr, None where the processor says none. ``freed_by``: the family of the call
+    that frees, 0: none. ``signal`` 0: the process went on, or was aborted. ``stack`` is empty where the fault was
+    found as the process ended.
     """
 
     kind: str
@@ -113,7 +116,8 @@ def _explained(record: FaultRecord, library: str, symbolizer: Symbolizer) -> tup
         stacks, notes = [NamedStack((), (), False)] * len(copies), [error.message]
     named = dict(zip(map(id, origins), stacks[1:], strict=True))
     access, address, size, instruction = _access(record)
-    stack = _without(library, stacks[0].frames)
+    found_at_end = record.kind == records.DAMAGE and not record.family
+    stack = () if found_at_end else _without(library, stacks[0].frames)
     if access == "execute":
         stack = [Frame(f"{record.registers[_INSTRUCTION_POINTER]:#x}", symbolized=False), *stack]
     source_line, source = _source(stack)
@@ -224,7 +228,13 @@ def _block(record: BlockRecord, named: dict[int, NamedStack], library: str) -> B
 
 def place(stack: Sequence[Frame]) -> Frame | None:
     """The frame to name: the innermost one with a source line outside the C and C++ libraries, else the innermost."""
-    own = [frame for frame in stack if frame.module and not frame.module.rpartition("/")[2].startswith(_LIBRARIES)]
+    own = [
+        frame
+        for frame in stack
+        if frame.module
+        and not frame.module.rpartition("/")[2].startswith(_LIBRARIES)
+        and _LIBRARY_HEADERS not in frame.file
+    ]
     return next((frame for frame in own if frame.line), own[0] if own else stack[0] if stack else None)
 
 

@@ -38,6 +38,8 @@ _REGISTERS: Final = (
 
 def verdict(fault: Fault) -> str:
     """What happened, in one sentence."""
+    if fault.access == "found later" and fault.block:
+        return f"{_TITLES[fault.kind]}{_damage(fault, fault.block)}"
     return f"{_TITLES[fault.kind]}{_place(fault.stack)}: {fault.name} ({fault.pid}) {_deed(fault)}"
 
 
@@ -57,11 +59,6 @@ def _deed(fault: Fault) -> str:
     if fault.kind == "mismatched-free" and block:
         made, freed = FAMILIES[block.family][0], FAMILIES[fault.freed_by][1]
         return f"freed {_sized(block)} by {freed}, but it is from {made}"
-    if fault.access == "found later" and block:
-        when = "freed it" if fault.freed_by else "exited"
-        if fault.kind == "between":
-            return f"{when} after somebody had overwritten a byte {_between(fault, block)}"
-        return f"{when} after somebody had overwritten the byte {_position(fault, block, 1)}"
     what = f"{_VERBS[fault.access]} " + (_count(fault.size) if fault.size else "memory")
     if block is None and fault.signal and fault.signal_address is None:
         if not is_canonical(fault.address):
@@ -74,6 +71,22 @@ def _deed(fault: Fault) -> str:
     return f"{what} {_position(fault, block, fault.size)}"
 
 
+def _damage(fault: Fault, block: Block) -> str:
+    """What was overwritten without being stopped, and when that was noticed."""
+    call = FAMILIES[fault.freed_by][1] if fault.freed_by else ""
+    when = f"noticed at {call}{_place(fault.stack)}" if call else "noticed as the process ended"
+    deed = f"{when}: {fault.name} ({fault.pid}) overwrote"
+    if fault.kind == "between":
+        return f", {deed} a byte {_between(fault, block)}"
+    past = fault.offset - block.size
+    where = f"{_count(-fault.offset)} before its start" if past < 0 else f"{_far(past)} after its end"
+    return f" of {_sized(block)}{_place(block.allocated.stack, 'from')}, {deed} the byte {where}"
+
+
+def _far(past: int) -> str:
+    return _count(past) if past else "directly"
+
+
 def _between(fault: Fault, block: Block) -> str:
     """How far the access is from the blocks on both sides."""
     below, above = (fault.before, block) if fault.offset < 0 else (block, fault.after)
@@ -82,7 +95,7 @@ def _between(fault: Fault, block: Block) -> str:
         if side:
             far = fault.address - side.address - side.size if side is below else side.address - fault.address
             freed = ", freed" if side.freed else ""
-            words.append(f"{_count(far)} {word} {_sized(side)} (from{_place(side.allocated.stack)[3:]}{freed})")
+            words.append(f"{_count(far)} {word} {_sized(side)}{_place(side.allocated.stack, 'from')}{freed}")
     return " and ".join(words)
 
 
@@ -94,7 +107,7 @@ def _position(fault: Fault, block: Block, size: int) -> str:
         return f"{before} {_sized(block)}{freed}"
     past = fault.offset - block.size
     if past >= 0:
-        return f"{'directly' if past == 0 else _count(past)} after the end of {_sized(block)}{freed}"
+        return f"{_far(past)} after the end of {_sized(block)}{freed}"
     if size > -past and not block.freed:
         return f"at byte {fault.offset} of {_sized(block)}, {_count(size + past)} of it beyond the end"
     return f"at byte {fault.offset} of {_sized(block)}{freed}"
@@ -108,11 +121,11 @@ def _count(size: int) -> str:
     return f"{size:,} byte{'' if size == 1 else 's'}"
 
 
-def _place(stack: Sequence[Frame]) -> str:
+def _place(stack: Sequence[Frame], word: str = "in") -> str:
     frame = place(stack)
     if frame is None:
         return ""
-    return f" in {frame.function}" + (f" ({frame.file.rpartition('/')[2]}:{frame.line})" if frame.line else "")
+    return f" {word} {frame.function}" + (f" ({frame.file.rpartition('/')[2]}:{frame.line})" if frame.line else "")
 
 
 def blocks(fault: Fault, *, most: int = 32) -> Iterator[Shown]:
@@ -132,8 +145,9 @@ def blocks(fault: Fault, *, most: int = 32) -> Iterator[Shown]:
         yield [(f"  {option} stops the program at the instruction that does it", "yellow")]
     yield from _source(fault)
     doing = "the access" if fault.signal else "the call"
-    yield [(f"  {doing}, by thread {fault.tid}:", "bold")]
-    yield from _stack(fault.stack, most)
+    if fault.stack or fault.access != "found later":
+        yield [(f"  {doing}, by thread {fault.tid}:", "bold")]
+        yield from _stack(fault.stack, most)
     if fault.block:
         yield from _history(fault, fault.block, most)
     for word, block in (("before", fault.before), ("after", fault.after)):

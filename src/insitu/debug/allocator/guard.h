@@ -82,6 +82,9 @@ const void *guard_stack_of(const struct slot *, int which);
 uint64_t guard_damaged_byte(const struct slot *);  /* the first byte beside the block that was changed; 0: none */
 void guard_here(struct origin *, void *stack, size_t most);
 
+/* Reports the living blocks, but for one or NULL, beside which bytes were changed. */
+void guard_check_live(const struct slot *but);
+
 /* guard_reports.c */
 void guard_reports_begin(void);
 void guard_reports_forked(void);

@@ -249,10 +249,12 @@ static void on_fault(int number, siginfo_t *info, void *context)
             program->sa_handler(number);
         return;
     }
-    guard_report_counts();
-    /* It is to die as it would have: the instruction is executed again, or the signal is sent again. */
     if (info->si_code <= 0 && program->sa_handler == SIG_IGN)
         return;
+    if (info->si_code > 0)
+        guard_check_live(guard_slot_at((uint64_t)info->si_addr));
+    guard_report_counts();
+    /* It is to die as it would have: the instruction is executed again, or the signal is sent again. */
     struct sigaction plain = {.sa_handler = SIG_DFL};
     next_sigaction(number, &plain, NULL);
     if (info->si_code <= 0)
