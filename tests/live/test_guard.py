@@ -460,6 +460,57 @@ def test_a_fault_that_does_not_kill_makes_the_status_1(built: Path) -> None:
     assert insitu("--", "sh", "-c", "exit 5").returncode == 5
 
 
+ENDS = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    void *volatile kept = malloc(24);
+    volatile int zero = 0;
+    switch (words[1][0]) {
+    case 'f': return 7 / zero;
+    case 'a': abort();
+    case 'i': __builtin_trap();
+    case 'b': if (fork() == 0) { read(0, words[1], 1); _exit(0); }
+    }
+    puts("over");
+    return 0;
+}
+"""
+
+
+def test_the_last_lines_say_what_was_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "ends.c").write_text(ENDS)
+    program = str(tmp_path / "ends")
+    subprocess.run(["gcc", "-g", "-O0", "-w", "-o", program, tmp_path / "ends.c"], check=True)
+    for word, number in (("f", signal.SIGFPE), ("a", signal.SIGABRT), ("i", signal.SIGILL)):
+        ran = insitu("--", program, word)
+        assert ran.returncode == 128 + number
+        assert f"no fault of the heap, but exit status {128 + number} ({number.name})" in ran.stderr
+    assert "none of" in insitu("--size", "7777", "--", program, "x").stderr
+    assert "none of" not in insitu("--", program, "x").stderr
+    reading, writing = os.pipe()  # the child in the background ends when this does
+    with (tmp_path / "errors").open("w+") as errors, os.fdopen(writing, "w"):
+        words = [sys.executable, "-m", "insitu", "guard", "--", program, "b"]
+        subprocess.run(words, stdin=reading, stdout=subprocess.DEVNULL, stderr=errors, check=True)
+        os.close(reading)
+        errors.seek(0)
+        assert "a process still runs in the background, not waited for" in errors.read()
+
+
+def test_a_document_in_a_file_leaves_the_output_to_the_program(built: Path, tmp_path: Path) -> None:
+    import json
+
+    (tmp_path / "ends.c").write_text(ENDS)
+    subprocess.run(["gcc", "-w", "-o", tmp_path / "ends", tmp_path / "ends.c"], check=True)
+    ran = insitu("-o", str(tmp_path / "faults.json"), "--", str(tmp_path / "ends"), "x")
+    assert (ran.returncode, ran.stdout) == (0, "over\n")
+    assert json.loads((tmp_path / "faults.json").read_text())["faults"] == []
+    ran = insitu("-o", str(tmp_path / "faults.json"), "--", str(built / "families"), "new", "malloc")
+    assert "Mismatched free" in ran.stderr
+    assert len(json.loads((tmp_path / "faults.json").read_text())["faults"]) == 1
+
+
 def test_what_cannot_be_guarded_is_refused_in_one_line(built: Path, tmp_path: Path) -> None:
     source = tmp_path / "main.c"
     source.write_text("#include <stdlib.h>\nint main(void) { return !malloc(1); }\n")
