@@ -215,6 +215,22 @@ int main(int count, char **words) {
 """
 
 
+def test_without_line_numbers_functions_have_offsets_as_the_disassembler_has_them(tmp_path: Path) -> None:
+    (tmp_path / "damaged.c").write_text(DAMAGED)
+    program = str(tmp_path / "damaged")
+    subprocess.run(["gcc", "-O0", "-w", "-o", program, tmp_path / "damaged.c"], check=True)
+    (fault, _) = guard([program, "a"]).faults
+    listing = subprocess.run(["objdump", "-d", program], capture_output=True, text=True, check=True).stdout
+    main = listing.split("<main>:\n")[1].split("\n\n")[0].splitlines()
+    start = int(main[0].split(":")[0], 16)
+    stores = [int(line.split(":")[0], 16) - start for line in main if "movb   $0x1,(%rax)" in line]
+    calls = [int(after.split(":")[0], 16) - start for line, after in itertools.pairwise(main) if "<make>" in line]
+    assert fault.stack[0].function in {f"main+{offset:#x}" for offset in stores}
+    assert fault.block is not None
+    assert fault.block.allocated.stack[1].function == f"main+{calls[1]:#x}"
+    assert verdict(fault).startswith(f"Heap overrun in {fault.stack[0].function}: damaged (")
+
+
 def test_what_else_was_overwritten_is_said_when_the_program_dies(tmp_path: Path) -> None:
     (tmp_path / "damaged.c").write_text(DAMAGED)
     subprocess.run(["gcc", "-g", "-O0", "-w", "-o", tmp_path / "damaged", tmp_path / "damaged.c"], check=True)

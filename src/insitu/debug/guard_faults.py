@@ -111,7 +111,7 @@ def _explained(record: FaultRecord, library: str, symbolizer: Symbolizer) -> tup
     copies += [StackCopy(origin.tid, origin.registers, origin.stack, False) for origin in origins]
     try:
         areas = list(procfs.areas_of(record.maps, "the report of a fault"))
-        stacks, notes = named_stacks(record.pid, areas, copies, symbolizer)
+        stacks, notes = named_stacks(record.pid, areas, copies, symbolizer, offsets=True)
     except InsituError as error:
         stacks, notes = [NamedStack((), (), False)] * len(copies), [error.message]
     named = dict(zip(map(id, origins), stacks[1:], strict=True))
