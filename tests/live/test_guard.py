@@ -612,3 +612,39 @@ def test_each_write_of_a_watched_address_has_its_stack_and_both_values(tmp_path:
     assert [(write["before"], write["after"]) for write in writes] == list(itertools.pairwise(values))
     assert {write["stack"][0]["function"] for write in writes} == {"bump"}
     assert {write["stack"][1]["function"] for write in writes} == {"main"}
+
+
+BUSY = """
+#include <stdint.h>
+#include <stdio.h>
+#include <unistd.h>
+volatile uint64_t counter = 7;
+int main(void) {
+    printf("%p\\n", (void *)&counter);
+    fflush(stdout);
+    for (;;) { counter += 3; usleep(2000); }
+}
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="watchpoints need root")
+def test_the_first_write_of_a_busy_address_has_no_value_before_and_comes_after_the_heading(tmp_path: Path) -> None:
+    import json
+
+    from insitu.capabilities import tracing
+
+    if not tracing.watchpoints().available:
+        pytest.skip("no watchpoints: " + tracing.watchpoints().reason)
+    (tmp_path / "b.c").write_text(BUSY)
+    subprocess.run(["gcc", "-g", "-O1", "-o", tmp_path / "b", tmp_path / "b.c"], check=True)
+    with subprocess.Popen([tmp_path / "b"], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        address = child.stdout.readline().decode().strip()
+        ran = insitu("-p", str(child.pid), "--watch", f"{address}:8", "--json", "-d", "0.5")
+        child.kill()
+    assert ran.stderr.startswith(f"watching 8 bytes at {int(address, 16):#x}, which are being written")
+    assert ran.stderr.count("watching") == 1
+    writes = json.loads(ran.stdout)["writes"]
+    assert len(writes) > 5
+    assert writes[0]["before"] is None
+    assert all(write["after"] == write["before"] + 3 for write in writes[1:])
