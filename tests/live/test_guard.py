@@ -191,7 +191,76 @@ def test_bytes_beside_a_block_that_is_never_freed_are_checked_at_exit(built: Pat
     found = [(fault.access, fault.offset, fault.freed_by) for fault in ran.faults]
     assert found == [("found later", offset, 0) for offset in offsets]
     assert ran.statuses == [0] * 5
-    assert "exited after somebody had overwritten the byte directly after the end" in verdict(ran.faults[0])
+    first = verdict(ran.faults[0])
+    assert first.startswith("Heap overrun of a block of 24 bytes from allocate_here (fault.c:")
+    assert "noticed as the process ended: fault (" in first and first.endswith(
+        "overwrote the byte directly after its end"
+    )
+
+
+DAMAGED = """
+#include <stdlib.h>
+#include <string.h>
+static char *make(int size) { return malloc(size); }
+int main(int count, char **words) {
+    char *volatile first = make(30), *volatile second = make(32), *volatile kept = make(40);
+    kept[41] = 1;
+    switch (words[1][0]) {
+    case 'a': second[32] = 1; break;
+    case 'd': free(second); free(second); break;
+    case 'p': first[30] = 1; free(first); break;
+    }
+    return 0;
+}
+"""
+
+
+def test_without_line_numbers_functions_have_offsets_as_the_disassembler_has_them(tmp_path: Path) -> None:
+    (tmp_path / "damaged.c").write_text(DAMAGED)
+    program = str(tmp_path / "damaged")
+    subprocess.run(["gcc", "-O0", "-w", "-o", program, tmp_path / "damaged.c"], check=True)
+    (fault, _) = guard([program, "a"]).faults
+    listing = subprocess.run(["objdump", "-d", program], capture_output=True, text=True, check=True).stdout
+    main = listing.split("<main>:\n")[1].split("\n\n")[0].splitlines()
+    start = int(main[0].split(":")[0], 16)
+    stores = [int(line.split(":")[0], 16) - start for line in main if "movb   $0x1,(%rax)" in line]
+    calls = [int(after.split(":")[0], 16) - start for line, after in itertools.pairwise(main) if "<make>" in line]
+    assert fault.stack[0].function in {f"main+{offset:#x}" for offset in stores}
+    assert fault.block is not None
+    assert fault.block.allocated.stack[1].function == f"main+{calls[1]:#x}"
+    assert verdict(fault).startswith(f"Heap overrun in {fault.stack[0].function}: damaged (")
+
+
+def test_what_else_was_overwritten_is_said_when_the_program_dies(tmp_path: Path) -> None:
+    (tmp_path / "damaged.c").write_text(DAMAGED)
+    subprocess.run(["gcc", "-g", "-O0", "-w", "-o", tmp_path / "damaged", tmp_path / "damaged.c"], check=True)
+    for word, kind, signaled in (("a", "overrun", signal.SIGSEGV), ("d", "double-free", signal.SIGABRT)):
+        found = guard([str(tmp_path / "damaged"), word])
+        assert found.status == 128 + signaled
+        assert [(fault.kind, fault.access == "found later") for fault in found.faults] == [
+            (kind, False),
+            ("overrun", True),
+        ]
+        later = found.faults[1]
+        assert later.block is not None and (later.block.size, later.offset) == (40, 41)
+        assert verdict(later).endswith("overwrote the byte 1 byte after its end")
+        assert len(found.counts) == 1
+    first, last = guard([str(tmp_path / "damaged"), "p"]).faults
+    line = next(number for number, text in enumerate(DAMAGED.split("\n"), 1) if "case 'p'" in text)
+    noticed = f"noticed at free in main (damaged.c:{line}): damaged ("
+    assert verdict(first).startswith(f"Heap overrun of a block of 30 bytes from make (damaged.c:4), {noticed}")
+    assert last.block is not None and last.block.size == 40
+
+
+def test_headlines_name_no_headers_of_the_library(tmp_path: Path) -> None:
+    (tmp_path / "v.cc").write_text(
+        "#include <vector>\nint main() {\n    std::vector<int> v(4);\n    v[4] = 1;\n    return v[0];\n}\n"
+    )
+    subprocess.run(["g++", "-g", "-O0", "-o", tmp_path / "v", tmp_path / "v.cc"], check=True)
+    (fault,) = guard([str(tmp_path / "v")]).faults
+    assert verdict(fault).startswith("Heap overrun in main (v.cc:4)")
+    assert fault.block is not None
+    assert "std::" in fault.block.allocated.stack[1].function + fault.block.allocated.stack[0].function
 
 
 def test_families_that_do_not_match_are_reported_and_the_program_goes_on(built: Path, tmp_path: Path) -> None:
@@ -345,6 +414,52 @@ def test_the_command_says_in_words_what_happened_and_dies_as_the_program_does(bu
     assert "access_here" in report.stdout and "overrun" in report.stdout
 
 
+WILD = """
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+int main(int count, char **words) {
+    char *volatile first = malloc(32), *volatile second = malloc(32);
+    char *volatile wild = (char *)0x4141414141414141;
+    switch (words[1][0]) {
+    case 'w': *wild = 1; break;
+    case 'r': return *wild;
+    case 'f': first[5000] = 1; free(second); break;
+    case 'b': second[-4096] = 1; break;
+    case 'j': ((void (*)(void))first)(); break;
+    case 'n': ((void (*)(void))0)(); break;
+    case 'x': { uint64_t eight = 8; memcpy(first + 28, &eight, sizeof eight); break; }
+    }
+    return 0;
+}
+"""
+
+
+def test_wild_pointers_far_accesses_and_jumps_are_called_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "wild.c").write_text(WILD)
+    subprocess.run(["gcc", "-g", "-O0", "-w", "-o", tmp_path / "wild", tmp_path / "wild.c"], check=True)
+    for word, deed in (("w", "wrote"), ("r", "read")):
+        (fault,) = guard([str(tmp_path / "wild"), word]).faults
+        assert verdict(fault).endswith(f"{deed} 1 byte at 0x4141414141414141, not a canonical address")
+        assert (fault.kind, fault.signal_address) == ("elsewhere", None)
+    # Each block of 32 bytes ends its page, and an inaccessible page is between them.
+    for word, after, before in (("f", 5000 - 32, 2 * PAGE - 5000), ("b", 2 * PAGE - 32 - 4096, 4096)):
+        (fault,) = guard([str(tmp_path / "wild"), word]).faults
+        assert fault.kind == "between"
+        assert f"{after:,} bytes after the end of a block of 32 bytes from main (" in verdict(fault)
+        assert f" and {before:,} bytes before the start of a block of 32 bytes from main (" in verdict(fault)
+    for word, kind in (("j", "executed"), ("n", "null")):
+        (fault,) = guard([str(tmp_path / "wild"), word]).faults
+        assert (fault.kind, fault.access, fault.stack[1].function) == (kind, "execute", "main")
+        called = (
+            WILD.splitlines().index(f"    case '{word}': " + WILD.split(f"case '{word}': ")[1].splitlines()[0]) + 1
+        )
+        assert fault.stack[1].line == called
+    (fault,) = guard([str(tmp_path / "wild"), "x"], Settings(exact=1)).faults
+    assert fault.block is not None
+    assert (fault.address, fault.signal_address) == (fault.block.address + 28, fault.block.address + 32)
+
+
 def test_python_has_the_faults_too(built: Path) -> None:
     found = guard(Access("double", "malloc", 100, 16, 0, 1, 0).command(built))
     assert (found.status, [fault.kind for fault in found.faults]) == (128 + signal.SIGABRT, ["double-free"])
@@ -359,6 +474,57 @@ def test_a_fault_that_does_not_kill_makes_the_status_1(built: Path) -> None:
     assert [fault["kind"] for fault in document["faults"]] == ["mismatched-free"]
     assert insitu("--", str(built / "families"), "new", "new").returncode == 0
     assert insitu("--", "sh", "-c", "exit 5").returncode == 5
+
+
+ENDS = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    void *volatile kept = malloc(24);
+    volatile int zero = 0;
+    switch (words[1][0]) {
+    case 'f': return 7 / zero;
+    case 'a': abort();
+    case 'i': __builtin_trap();
+    case 'b': if (fork() == 0) { read(0, words[1], 1); _exit(0); }
+    }
+    puts("over");
+    return 0;
+}
+"""
+
+
+def test_the_last_lines_say_what_was_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "ends.c").write_text(ENDS)
+    program = str(tmp_path / "ends")
+    subprocess.run(["gcc", "-g", "-O0", "-w", "-o", program, tmp_path / "ends.c"], check=True)
+    for word, number in (("f", signal.SIGFPE), ("a", signal.SIGABRT), ("i", signal.SIGILL)):
+        ran = insitu("--", program, word)
+        assert ran.returncode == 128 + number
+        assert f"no fault of the heap, but exit status {128 + number} ({number.name})" in ran.stderr
+    assert "none of" in insitu("--size", "7777", "--", program, "x").stderr
+    assert "none of" not in insitu("--", program, "x").stderr
+    reading, writing = os.pipe()  # the child in the background ends when this does
+    with (tmp_path / "errors").open("w+") as errors, os.fdopen(writing, "w"):
+        words = [sys.executable, "-m", "insitu", "guard", "--", program, "b"]
+        subprocess.run(words, stdin=reading, stdout=subprocess.DEVNULL, stderr=errors, check=True)
+        os.close(reading)
+        errors.seek(0)
+        assert "a process still runs in the background, not waited for" in errors.read()
+
+
+def test_a_document_in_a_file_leaves_the_output_to_the_program(built: Path, tmp_path: Path) -> None:
+    import json
+
+    (tmp_path / "ends.c").write_text(ENDS)
+    subprocess.run(["gcc", "-w", "-o", tmp_path / "ends", tmp_path / "ends.c"], check=True)
+    ran = insitu("-o", str(tmp_path / "faults.json"), "--", str(tmp_path / "ends"), "x")
+    assert (ran.returncode, ran.stdout) == (0, "over\n")
+    assert json.loads((tmp_path / "faults.json").read_text())["faults"] == []
+    ran = insitu("-o", str(tmp_path / "faults.json"), "--", str(built / "families"), "new", "malloc")
+    assert "Mismatched free" in ran.stderr
+    assert len(json.loads((tmp_path / "faults.json").read_text())["faults"]) == 1
 
 
 def test_what_cannot_be_guarded_is_refused_in_one_line(built: Path, tmp_path: Path) -> None:
@@ -446,3 +612,39 @@ def test_each_write_of_a_watched_address_has_its_stack_and_both_values(tmp_path:
     assert [(write["before"], write["after"]) for write in writes] == list(itertools.pairwise(values))
     assert {write["stack"][0]["function"] for write in writes} == {"bump"}
     assert {write["stack"][1]["function"] for write in writes} == {"main"}
+
+
+BUSY = """
+#include <stdint.h>
+#include <stdio.h>
+#include <unistd.h>
+volatile uint64_t counter = 7;
+int main(void) {
+    printf("%p\\n", (void *)&counter);
+    fflush(stdout);
+    for (;;) { counter += 3; usleep(2000); }
+}
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="watchpoints need root")
+def test_the_first_write_of_a_busy_address_has_no_value_before_and_comes_after_the_heading(tmp_path: Path) -> None:
+    import json
+
+    from insitu.capabilities import tracing
+
+    if not tracing.watchpoints().available:
+        pytest.skip("no watchpoints: " + tracing.watchpoints().reason)
+    (tmp_path / "b.c").write_text(BUSY)
+    subprocess.run(["gcc", "-g", "-O1", "-o", tmp_path / "b", tmp_path / "b.c"], check=True)
+    with subprocess.Popen([tmp_path / "b"], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        address = child.stdout.readline().decode().strip()
+        ran = insitu("-p", str(child.pid), "--watch", f"{address}:8", "--json", "-d", "0.5")
+        child.kill()
+    assert ran.stderr.startswith(f"watching 8 bytes at {int(address, 16):#x}, which are being written")
+    assert ran.stderr.count("watching") == 1
+    writes = json.loads(ran.stdout)["writes"]
+    assert len(writes) > 5
+    assert writes[0]["before"] is None
+    assert all(write["after"] == write["before"] + 3 for write in writes[1:])

@@ -39,6 +39,7 @@ from insitu.errors import InsituError
 
 if TYPE_CHECKING:
     from insitu.debug.guard import Guarded
+    from insitu.debug.guard_faults import Fault
     from insitu.debug.guard_program import Settings
     from insitu.debug.guard_records import Counts
 
@@ -83,7 +84,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     duration_option(watch, "watch for so long")
     parser.add_argument("--max-frames", type=count, default=32, metavar="N", help="of a stack, 0: all (default 32)")
     json_option(parser, "write one JSON document to standard output at the end instead")
-    output_option(parser, "make a session with a row for each fault", metavar="RUN.insitu")
+    output_option(
+        parser,
+        "make a session with a row for each fault, or with FILE.json the document of --json",
+        metavar="RUN.insitu",
+    )
     quiet_option(parser, "only faults and errors, no summary")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run and guard this command")
 
@@ -107,8 +112,8 @@ def run(args: argparse.Namespace) -> int:
         return watch(args)
     if not command:
         raise InsituError("nothing to guard", remedy="give a command after --, or -p PID --watch ADDRESS", status=2)
-    if args.output and not args.output.endswith(".insitu"):
-        raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
+    if args.output and not args.output.endswith((".insitu", ".json")):
+        raise InsituError(f"-o {args.output}: a session's name ends in .insitu, a document's in .json", status=2)
     return _guard(args, command)
 
 
@@ -124,25 +129,30 @@ def _guard(args: argparse.Namespace, command: list[str]) -> int:
     from insitu.session.directory import refuse_in_the_way
 
     executable(command)
-    if args.output:
-        refuse_in_the_way(Path(args.output), procfs)
+    session = args.output if args.output and args.output.endswith(".insitu") else None
+    if session:
+        refuse_in_the_way(Path(session), procfs)
     if args.core:
         _allow_core()
     start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     found = guard(command, _settings(args), sites=args.site, max_map_count=args.raise_map_count, run=run_command)
     _report(args, found)
-    if args.output:
+    if args.output and not session:
+        from insitu.files import write_whole
+
+        write_whole(args.output, f"{_document(found)}\n".encode())
+    if session:
         from insitu.commands._output import Displaced
         from insitu.debug.guard_session import save
 
-        displaced = Displaced(args.output)
-        save(Path(args.output), command, found.faults, found.notes, start_ns)
+        displaced = Displaced(session)
+        save(Path(session), command, found.faults, found.notes, start_ns)
         if not args.quiet:
             displaced.report()
     for note in found.notes:
         messages.warning(note)
     if not args.quiet:
-        messages.note(_summary(found.counts, len(found.faults)))
+        messages.note(_summary(found.counts, found.faults, found.status))
     return found.status or int(bool(found.faults))
 
 
@@ -183,23 +193,31 @@ def _report(args: argparse.Namespace, found: "Guarded") -> None:
     from insitu.views import guard as view
     from insitu.views.terminal import Screen
 
-    if args.json:
-        from insitu.valid_text import json_document
-
-        documents = [view.document(fault) for fault in found.faults]
-        counts = [each._asdict() for each in found.counts]
-        shown = {"format": "insitu-guard-1", "faults": documents, "processes": counts, "notes": found.notes}
-        print(json_document(shown))
+    if args.json and not (args.output or "").endswith(".json"):
+        print(_document(found))
         return
     screen = Screen.of(sys.stderr)
     for fault in found.faults:
         screen.write(view.blocks(fault, most=args.max_frames))
 
 
-def _summary(counts: "list[Counts]", faults: int) -> str:
+def _document(found: "Guarded") -> str:
+    from insitu.valid_text import json_document
+    from insitu.views import guard as view
+
+    documents = [view.document(fault) for fault in found.faults]
+    counts = [each._asdict() for each in found.counts]
+    return json_document({"format": "insitu-guard-1", "faults": documents, "processes": counts, "notes": found.notes})
+
+
+def _summary(counts: "list[Counts]", faults: "list[Fault]", status: int) -> str:
+    import signal
+
     from insitu.views.quantity import size as sized
 
-    found = "no fault" if not faults else "1 fault" if faults == 1 else f"{faults} faults"
+    found = "no fault" if not faults else "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    if not faults and status - 128 in (signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP):
+        found += f" of the heap, but exit status {status} ({signal.Signals(status - 128).name})"
     if not counts:
         return f"{found}; no process has reported what was guarded: all were killed, or started without the loader"
     guarded, blocks = sum(each.guarded for each in counts), sum(each.blocks for each in counts)

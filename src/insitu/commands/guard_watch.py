@@ -19,15 +19,23 @@ __all__ = ["watch"]
 _SIZES: Final = (1, 2, 4, 8)
 _MOST_WRITES: Final = 100_000  # that are shown at the end
 
-# The watchpoint is hit after the write; the timer ticks once all is attached.
+# The watchpoint is hit after the write; the timer ticks once all is attached. What the memory held is read before
+# that: a write that comes before the first tick may follow others, and what was there before it is not known.
 _PROGRAM: Final = """
 config = {{ print_maps_on_exit = 0 }}
 begin {{ @last = (uint64){first}; }}
 watchpoint:{address:#x}:{size}:w {{
     $after = (uint64)*(uint{bits}*){address:#x};
-    printf("%s  %s (%d) wrote {address:#x}: 0x%x -> 0x%x, %s\\n",
-           strftime("%H:%M:%S.%f", nsecs), comm, tid, @last, $after, usym(reg("ip")));
-    emit("write", (before = @last, after = $after, stack = ustack(dwarf)));
+    if (@said) {{
+        printf("%s  %s (%d) wrote {address:#x}: 0x%x -> 0x%x, %s\\n",
+               strftime("%H:%M:%S.%f", nsecs), comm, tid, @last, $after, usym(reg("ip")));
+    }} else {{
+        printf("watching {size} bytes at {address:#x}, which are being written; Ctrl-C ends it\\n");
+        printf("%s  %s (%d) wrote {address:#x}: ? -> 0x%x, %s\\n",
+               strftime("%H:%M:%S.%f", nsecs), comm, tid, $after, usym(reg("ip")));
+    }}
+    emit("write", (before = @last, after = $after, known = (uint64)@said, stack = ustack(dwarf)));
+    @said = 1;
     @last = $after;
 }}
 interval:ms:100 / !@said / {{
@@ -134,8 +142,8 @@ def _writes(session: Session) -> list[dict[str, Any]]:
     if "event.write" not in session.tables:
         return []
     rows = session.sql(
-        'select w.ts_ns, t.tid, t.name, w."before", w."after", w.stack from event.write w '
-        f"left join thread t on t.utid = w.utid order by w.ts_ns limit {_MOST_WRITES}"
+        'select w.ts_ns, t.tid, t.name, case when w.known > 0 then w."before" end, w."after", w.stack '
+        f"from event.write w left join thread t on t.utid = w.utid order by w.ts_ns limit {_MOST_WRITES}"
     )
     frames: dict[int, list[dict[str, Any]]] = {}
     for stack, function, module, file, line in session.sql(

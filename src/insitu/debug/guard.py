@@ -22,6 +22,7 @@ from insitu.temporary_directories import TemporaryDirectory
 __all__ = ["Guarded", "guard"]
 
 _EVERYTHING = Settings()
+_MOST_NAMED = 5
 
 
 class Guarded(NamedTuple):
@@ -72,9 +73,25 @@ def guard(
         variables = environment(settings, directory, sites, program)
         context.enter_context(raised_map_count(max_map_count))
         status = run(command, variables)
+        running = _running(directory)
         records = read_records(Path(f"/proc/self/fd/{opened}"))
     faults, notes = explained(records.faults, LIBRARY)
-    return Guarded(status, faults, records.counts, [*notes, *_unguarded(records)])
+    return Guarded(status, faults, records.counts, [*notes, *_unguarded(records), *running])
+
+
+def _running(directory: Path) -> list[str]:
+    """What the command started and left behind in the background, as a note."""
+    variable = f"INSITU_GUARD_DIRECTORY={directory}".encode()
+    left = []
+    for pid in procfs.pids():
+        with contextlib.suppress(OSError):
+            if variable in procfs.environment(pid):
+                left.append(f"{procfs.comm(pid).decode(errors='replace')} ({pid})")
+    if not left:
+        return []
+    who = f"{len(left)} processes still run" if len(left) > 1 else "a process still runs"
+    shown = ", ".join(left[:_MOST_NAMED]) + (", ..." if len(left) > _MOST_NAMED else "")
+    return [f"{who} in the background, not waited for; later faults are not reported: {shown}"]
 
 
 def _unguarded(records: Records) -> list[str]:
@@ -90,6 +107,9 @@ def _unguarded(records: Records) -> list[str]:
             f"{mappings:,} blocks were not guarded: the kernel had no more mappings (vm.max_map_count is {limit}, "
             "two are needed for a block; --raise-map-count N, or --sample N)"
         )
+    blocks = sum(each.blocks for each in records.counts)
+    if blocks and not memory and not mappings and not any(each.guarded for each in records.counts):
+        notes.append(f"none of {blocks:,} blocks was guarded: --size, --site and --sample chose none of them")
     if records.damaged:
         notes.append(f"{records.damaged} reports of processes are incomplete and were left out")
     return notes

@@ -21,12 +21,16 @@ __all__ = ["FAMILIES", "Block", "Call", "Fault", "explained", "place"]
 FAMILIES: Final = {1: ("malloc", "free"), 2: ("new", "delete"), 3: ("new[]", "delete[]")}
 """enum family of debug/allocator/guard.h -> what allocates and what frees such blocks."""
 
-_PAGE_FAULT: Final = 14  # X86_TRAP_PF of arch/x86/include/asm/trapnr.h
+_PAGE_FAULT: Final = 14  # X86_TRAP_PF and X86_TRAP_GP of arch/x86/include/asm/trapnr.h
+_PROTECTION_FAULT: Final = 13
 _WRITE: Final = 1 << 1  # X86_PF_WRITE and X86_PF_INSTR of arch/x86/include/asm/trap_pf.h
 _FETCH: Final = 1 << 4
+_LIBRARY_HEADERS: Final = "/include/c++/"
 _LIBRARIES: Final = ("libc.so", "libc-", "libstdc++.so", "libc++.so", "libgcc_s.so", "ld-linux")
 _LINES_AROUND: Final = 2
 _MOST_SOURCE_BYTES: Final = 1 << 22
+_FAR_BYTES: Final = 256  # from both of two blocks: neither is said to be overrun
+_STACK_POINTER, _INSTRUCTION_POINTER = 7, 8  # in ptrace.SAMPLED_MASK's order
 _NULL_BYTES: Final = 65536  # vm.mmap_min_addr: no more than this is taken for a null pointer with an offset
 
 
@@ -53,10 +57,13 @@ class Fault(NamedTuple):
     """One fault.
 
     ``kind``: overrun, underrun, use-after-free, double-free, invalid-free, mismatched-free; with ``access`` "found
-    later", overrun and underrun are those whose bytes were found changed; null, or elsewhere, of a crash at an
-    address in no block. ``access``: read, write, execute, "found later", or "" where a call is at fault.
+    later", overrun and underrun are those whose bytes were found changed; between, more than 256 bytes from both of
+    two blocks; executed, of a jump into a block in use; null, or elsewhere, of a crash at an address in no block.
+    ``access``: read, write, execute, "found later", "access" where that is not known, or "" where a call is at fault.
     ``size``: bytes of the access, 0 if not known. ``offset``: from the start of ``block`` to ``address``.
-    ``freed_by``: the family of the call that frees, 0: none. ``signal`` 0: the process went on, or was aborted.
+    ``signal_address``: the signal's si_addr, None where the processor says none. ``freed_by``: the family of the call
+    that frees, 0: none. ``signal`` 0: the process went on, or was aborted. ``stack`` is empty where the fault was
+    found as the process ended.
     """
 
     kind: str
@@ -69,6 +76,7 @@ class Fault(NamedTuple):
     name: str
     ns: int
     signal: int
+    signal_address: int | None
     freed_by: int
     instruction: str
     registers: tuple[int, ...]
@@ -99,20 +107,23 @@ def explained(faults: Sequence[FaultRecord], library: Path) -> tuple[list[Fault]
 def _explained(record: FaultRecord, library: str, symbolizer: Symbolizer) -> tuple[Fault, Sequence[str]]:
     blocks = [record.block, record.before, record.after]
     origins = [origin for block in blocks if block for origin in (block.allocated, block.freed) if origin]
-    copies = [StackCopy(record.tid, record.registers, record.stack, False)]
+    copies = [_access_stack(record)]
     copies += [StackCopy(origin.tid, origin.registers, origin.stack, False) for origin in origins]
     try:
         areas = list(procfs.areas_of(record.maps, "the report of a fault"))
-        stacks, notes = named_stacks(record.pid, areas, copies, symbolizer)
+        stacks, notes = named_stacks(record.pid, areas, copies, symbolizer, offsets=True)
     except InsituError as error:
         stacks, notes = [NamedStack((), (), False)] * len(copies), [error.message]
     named = dict(zip(map(id, origins), stacks[1:], strict=True))
     access, address, size, instruction = _access(record)
-    stack = _without(library, stacks[0].frames)
+    found_at_end = record.kind == records.DAMAGE and not record.family
+    stack = () if found_at_end else _without(library, stacks[0].frames)
+    if access == "execute":
+        stack = [Frame(f"{record.registers[_INSTRUCTION_POINTER]:#x}", symbolized=False), *stack]
     source_line, source = _source(stack)
     made = [_block(block, named, library) if block else None for block in blocks]
     fault = Fault(
-        _kind(record, address),
+        _kind(record, access, address, size),
         access,
         address,
         size,
@@ -122,6 +133,7 @@ def _explained(record: FaultRecord, library: str, symbolizer: Symbolizer) -> tup
         record.name,
         record.ns,
         record.signal,
+        record.address if record.trap == _PAGE_FAULT else None,
         record.family,
         instruction,
         record.registers,
@@ -134,7 +146,21 @@ def _explained(record: FaultRecord, library: str, symbolizer: Symbolizer) -> tup
     return fault, [note for note in notes if "truncated" not in note]
 
 
-def _kind(record: FaultRecord, address: int) -> str:
+def _access_stack(record: FaultRecord) -> StackCopy:
+    """The stack at the fault; where a call led to what cannot be executed, that of the caller, at the call."""
+    registers, stack = list(record.registers), record.stack
+    if _is_jump(record) and len(stack) >= 8:
+        registers[_INSTRUCTION_POINTER] = max(int.from_bytes(stack[:8], "little") - 1, 0)
+        registers[_STACK_POINTER] += 8
+        stack = stack[8:]
+    return StackCopy(record.tid, tuple(registers), stack, False)
+
+
+def _is_jump(record: FaultRecord) -> bool:
+    return bool(record.signal and record.error & _FETCH and record.trap == _PAGE_FAULT)
+
+
+def _kind(record: FaultRecord, access: str, address: int, size: int) -> str:
     if record.kind == records.ELSEWHERE:
         return "null" if address < _NULL_BYTES and record.trap == _PAGE_FAULT else "elsewhere"
     named = {
@@ -147,10 +173,26 @@ def _kind(record: FaultRecord, address: int) -> str:
     block = record.block
     if block is None:
         return "elsewhere"
+    if _is_between(record, address, size):
+        return "between"
+    if access == "execute" and block.state != records.FREED:
+        return "executed"
     if record.kind == records.ACCESS and block.state == records.FREED:
         return "use-after-free"
     # By where the page fault was: what begins before a block may end in it.
     return "underrun" if record.address < block.address else "overrun"
+
+
+def _is_between(record: FaultRecord, address: int, size: int) -> bool:
+    block = record.block
+    if block is None:
+        return False
+    other = record.before if address < block.address else record.after
+    below, above = (other, block) if address < block.address else (block, other)
+    if below is None or above is None:
+        return False
+    end = address + max(size, 1)
+    return address - below.address - below.size > _FAR_BYTES and above.address - end > _FAR_BYTES
 
 
 def _access(record: FaultRecord) -> tuple[str, int, int, str]:
@@ -159,13 +201,19 @@ def _access(record: FaultRecord) -> tuple[str, int, int, str]:
         return "found later", record.address, 0, ""
     if not record.signal:
         return "", record.address, 0, ""
-    if record.error & _FETCH and record.trap == _PAGE_FAULT:
+    if _is_jump(record):
         return "execute", record.address, 0, ""
+    if record.trap == _PROTECTION_FAULT:
+        # It has no address and no kind.
+        found = memory_access(record.instruction, record.registers, None)
+        if found is None or found.address is None:
+            return "access", record.address, 0, found.text if found else ""
+        return "write" if found.writes else "read", found.address, found.size, found.text
     kind = "write" if record.error & _WRITE else "read"
     found = memory_access(record.instruction, record.registers, record.address)
     if found is None:
         return kind, record.address, 0, ""
-    if record.trap != _PAGE_FAULT:  # a general protection fault has no address and no kind
+    if record.trap != _PAGE_FAULT:
         return "access", record.address, 0, found.text
     return kind, record.address if found.address is None else found.address, found.size, found.text
 
@@ -180,7 +228,13 @@ def _block(record: BlockRecord, named: dict[int, NamedStack], library: str) -> B
 
 def place(stack: Sequence[Frame]) -> Frame | None:
     """The frame to name: the innermost one with a source line outside the C and C++ libraries, else the innermost."""
-    own = [frame for frame in stack if not frame.module.rpartition("/")[2].startswith(_LIBRARIES)]
+    own = [
+        frame
+        for frame in stack
+        if frame.module
+        and not frame.module.rpartition("/")[2].startswith(_LIBRARIES)
+        and _LIBRARY_HEADERS not in frame.file
+    ]
     return next((frame for frame in own if frame.line), own[0] if own else stack[0] if stack else None)
 
 

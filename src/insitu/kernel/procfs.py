@@ -172,6 +172,14 @@ def maps_text(pid: int) -> bytes:
     return _bytes(f"/proc/{pid}/maps")
 
 
+def environment(pid: int) -> list[bytes]:
+    """The variables, NAME=VALUE, that a process was started with, as far as it has left them in place.
+
+    Raises PermissionError for a process of another user.
+    """
+    return _bytes(f"/proc/{pid}/environ").split(b"\0")
+
+
 def areas_of(maps: bytes, path: str = "/proc/PID/maps") -> Iterator[Area]:
     """The areas of /proc/PID/maps, in ascending order. ``path`` is what an error names."""
     # Not splitlines(): file names may hold carriage returns.

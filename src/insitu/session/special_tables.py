@@ -205,7 +205,8 @@ MEMORY_FAULT: Final = register(
             Column(
                 "kind",
                 "enum",
-                "`overrun`, `underrun`, `use-after-free`, `double-free`, `invalid-free`, `mismatched-free`; `null`, "
+                "`overrun`, `underrun`, `use-after-free`, `double-free`, `invalid-free`, `mismatched-free`; "
+                "`between`: more than 256 bytes from both of two blocks; `executed`: a jump into one; `null`, "
                 "`elsewhere`: a crash in no block",
             ),
             Column("access", "enum", "`read`, `write`, `execute`, `access`, `found later`; empty: a call"),

@@ -41,9 +41,12 @@ class NamedStack(NamedTuple):
 
 
 def named_stacks(
-    pid: int, areas: Iterable[Area], copies: Sequence[StackCopy], symbolizer: Symbolizer
+    pid: int, areas: Iterable[Area], copies: Sequence[StackCopy], symbolizer: Symbolizer, *, offsets: bool = False
 ) -> tuple[list[NamedStack], Sequence[str]]:
-    """The frames of each copy, of a process that has these areas mapped; and what they lack, as notes."""
+    """The frames of each copy, of a process that has these areas mapped; and what they lack, as notes.
+
+    ``offsets``: functions without a source line are "function+0xoffset", of the instruction or return address.
+    """
     spaces = ProcessMap()
     epoch = spaces.execed_with(pid, 0, [area for area in areas if "x" in area.permissions])
     unwinder = Unwinder(
@@ -60,9 +63,29 @@ def named_stacks(
     for at in range(len(copies)):
         mine = addresses[bounds[at] : bounds[at + 1]].tolist()
         cut = bool(mine and mine[-1] == CUT)
-        frames = [frame for each in named[bounds[at] : bounds[at + 1] - cut] for frame in each]
+        shown = named[bounds[at] : bounds[at + 1] - cut]
+        if offsets:
+            shown = [
+                _with_offset(spaces, symbolizer, epoch, address, place > 0, each)
+                for place, (address, each) in enumerate(zip(mine, shown, strict=False))
+            ]
+        frames = [frame for each in shown for frame in each]
         stacks.append(NamedStack(frames, mine[:-1] if cut else mine, cut))
     return stacks, unwinder.notes()
+
+
+def _with_offset(
+    spaces: ProcessMap, symbolizer: Symbolizer, epoch: int, address: int, called: bool, frames: tuple[Frame, ...]
+) -> tuple[Frame, ...]:
+    if len(frames) != 1 or frames[0].line or not frames[0].symbolized or not frames[0].module:
+        return frames
+    modules, file_offsets = spaces.find(epoch, np.array([address - called], np.uint64))
+    if modules[0] < 0:
+        return frames
+    found = symbolizer.function(spaces.modules[int(modules[0])], int(file_offsets[0]), address - called)
+    if found is None:
+        return frames
+    return (frames[0]._replace(function=f"{frames[0].function}+{found[1] + called:#x}"),)
 
 
 def samples_of(copies: Sequence[StackCopy], epoch: int) -> UserStacks:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-__all__ = ["MemoryAccess", "begins_instruction", "call_targets", "memory_access"]
+__all__ = ["MemoryAccess", "begins_instruction", "call_targets", "is_canonical", "memory_access"]
 
 # Registers in the order of enum perf_event_x86_regs, without the flags and segments.
 _SAMPLED_NAMES: Final = (
@@ -69,13 +69,21 @@ class MemoryAccess(NamedTuple):
     text: str
     address: int | None
     size: int
+    writes: bool = False
+    """Whether that operand is written."""
 
 
-def memory_access(code: bytes, registers: Sequence[int], fault_address: int) -> MemoryAccess | None:
+def is_canonical(address: int) -> bool:
+    """Whether x86-64 processors with four levels of page tables take it for an address: bits 47 to 63 are equal."""
+    return address < 1 << 47 or (1 << 64) - (1 << 47) <= address < 1 << 64
+
+
+def memory_access(code: bytes, registers: Sequence[int], fault_address: int | None) -> MemoryAccess | None:
     """What the x86-64 instruction that ``code`` begins with accesses, with these registers (ptrace.SAMPLED_MASK's).
 
-    Of several operands that which ``fault_address`` is in. Its address is None where none holds it; None if the
-    instruction cannot be decoded.
+    Of several operands that which ``fault_address`` is in, or with None that whose address is not canonical: the
+    processor does not say where such an access goes. Its address is None where none is; None if the instruction
+    cannot be decoded.
     """
     import capstone
     from capstone import x86
@@ -97,7 +105,11 @@ def memory_access(code: bytes, registers: Sequence[int], fault_address: int) -> 
             elif name in _SAMPLED_NAMES:
                 address += registers[_SAMPLED_NAMES.index(name)] * scale
         address %= 1 << 64
-        if address <= fault_address < address + max(operand.size, 1):
-            return MemoryAccess(text, address, operand.size)
+        if fault_address is None:
+            accessed = not is_canonical(address)
+        else:
+            accessed = address <= fault_address < address + max(operand.size, 1)
+        if accessed:
+            return MemoryAccess(text, address, operand.size, bool(operand.access & capstone.CS_AC_WRITE))
     pushes = found.group(x86.X86_GRP_CALL) or found.mnemonic.startswith("push")
     return MemoryAccess(text, None, 8 if pushes else max((each.size for each in found.operands), default=0))

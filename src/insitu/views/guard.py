@@ -9,16 +9,19 @@ from typing import Any, Final
 
 from insitu.debug.guard_faults import FAMILIES, Block, Call, Fault, place
 from insitu.symbols.frame import Frame
+from insitu.symbols.instructions import is_canonical
 from insitu.views.quantity import duration
 from insitu.views.stack_lines import stack_lines
 from insitu.views.terminal import Block as Shown
-from insitu.views.terminal import Line
+from insitu.views.terminal import Line, Prose
 
 __all__ = ["blocks", "document", "verdict"]
 
 _TITLES: Final = {
     "overrun": "Heap overrun",
     "underrun": "Heap underrun",
+    "between": "Heap access between blocks",
+    "executed": "Jump into the heap",
     "use-after-free": "Use after free",
     "double-free": "Double free",
     "invalid-free": "Invalid free",
@@ -36,6 +39,8 @@ _REGISTERS: Final = (
 
 def verdict(fault: Fault) -> str:
     """What happened, in one sentence."""
+    if fault.access == "found later" and fault.block:
+        return f"{_TITLES[fault.kind]}{_damage(fault, fault.block)}"
     return f"{_TITLES[fault.kind]}{_place(fault.stack)}: {fault.name} ({fault.pid}) {_deed(fault)}"
 
 
@@ -55,13 +60,44 @@ def _deed(fault: Fault) -> str:
     if fault.kind == "mismatched-free" and block:
         made, freed = FAMILIES[block.family][0], FAMILIES[fault.freed_by][1]
         return f"freed {_sized(block)} by {freed}, but it is from {made}"
-    if fault.access == "found later" and block:
-        when = "freed it" if fault.freed_by else "exited"
-        return f"{when} after somebody had overwritten the byte {_position(fault, block, 1)}"
     what = f"{_VERBS[fault.access]} " + (_count(fault.size) if fault.size else "memory")
+    if block is None and fault.signal and fault.signal_address is None:
+        if not is_canonical(fault.address):
+            return f"{what} at {fault.address:#x}, not a canonical address"
+        return "ran an instruction that the processor refused: a general protection fault, which has no address"
     if block is None:
         return f"{what} at {fault.address:#x}"
+    if fault.kind == "between":
+        return f"{what} {_between(fault, block)}"
     return f"{what} {_position(fault, block, fault.size)}"
+
+
+def _damage(fault: Fault, block: Block) -> str:
+    """What was overwritten without being stopped, and when that was noticed."""
+    call = FAMILIES[fault.freed_by][1] if fault.freed_by else ""
+    when = f"noticed at {call}{_place(fault.stack)}" if call else "noticed as the process ended"
+    deed = f"{when}: {fault.name} ({fault.pid}) overwrote"
+    if fault.kind == "between":
+        return f", {deed} a byte {_between(fault, block)}"
+    past = fault.offset - block.size
+    where = f"{_count(-fault.offset)} before its start" if past < 0 else f"{_far(past)} after its end"
+    return f" of {_sized(block)}{_place(block.allocated.stack, 'from')}, {deed} the byte {where}"
+
+
+def _far(past: int) -> str:
+    return _count(past) if past else "directly"
+
+
+def _between(fault: Fault, block: Block) -> str:
+    """How far the access is from the blocks on both sides."""
+    below, above = (fault.before, block) if fault.offset < 0 else (block, fault.after)
+    words = []
+    for side, word in ((below, "after the end of"), (above, "before the start of")):
+        if side:
+            far = fault.address - side.address - side.size if side is below else side.address - fault.address
+            freed = ", freed" if side.freed else ""
+            words.append(f"{_count(far)} {word} {_sized(side)}{_place(side.allocated.stack, 'from')}{freed}")
+    return " and ".join(words)
 
 
 def _position(fault: Fault, block: Block, size: int) -> str:
@@ -72,7 +108,7 @@ def _position(fault: Fault, block: Block, size: int) -> str:
         return f"{before} {_sized(block)}{freed}"
     past = fault.offset - block.size
     if past >= 0:
-        return f"{'directly' if past == 0 else _count(past)} after the end of {_sized(block)}{freed}"
+        return f"{_far(past)} after the end of {_sized(block)}{freed}"
     if size > -past and not block.freed:
         return f"at byte {fault.offset} of {_sized(block)}, {_count(size + past)} of it beyond the end"
     return f"at byte {fault.offset} of {_sized(block)}{freed}"
@@ -86,31 +122,33 @@ def _count(size: int) -> str:
     return f"{size:,} byte{'' if size == 1 else 's'}"
 
 
-def _place(stack: Sequence[Frame]) -> str:
+def _place(stack: Sequence[Frame], word: str = "in") -> str:
     frame = place(stack)
     if frame is None:
         return ""
-    return f" in {frame.function}" + (f" ({frame.file.rpartition('/')[2]}:{frame.line})" if frame.line else "")
+    return f" {word} {frame.function}" + (f" ({frame.file.rpartition('/')[2]}:{frame.line})" if frame.line else "")
 
 
 def blocks(fault: Fault, *, most: int = 32) -> Iterator[Shown]:
     """Everything that is known of a fault. ``most``: frames of a stack, 0: all."""
-    yield [(verdict(fault), "bold red")]
+    yield Prose([(verdict(fault), "bold red")])
     if fault.signal:
-        yield [(f"  {signal.Signals(fault.signal).name} at address {fault.address:#x}", "")]
+        where = ", no address" if fault.signal_address is None else f" at address {fault.signal_address:#x}"
+        yield [(f"  {signal.Signals(fault.signal).name}{where}", "")]
     if fault.instruction:
         yield [("  instruction: ", "dim"), (fault.instruction, "")]
         names = [name for name in _REGISTERS if re.search(_spellings(name), fault.instruction)]
         if names:
             values = (f"{name} {fault.registers[_REGISTERS.index(name)]:#x}" for name in names)
             yield [("  registers:   ", "dim"), ("  ".join(values), "")]
-    if fault.access == "found later":
+    if fault.access == "found later" and fault.kind != "between":
         option = "--before" if fault.kind == "underrun" else "--exact"
         yield [(f"  {option} stops the program at the instruction that does it", "yellow")]
     yield from _source(fault)
     doing = "the access" if fault.signal else "the call"
-    yield [(f"  {doing}, by thread {fault.tid}:", "bold")]
-    yield from _stack(fault.stack, most)
+    if fault.stack or fault.access != "found later":
+        yield [(f"  {doing}, by thread {fault.tid}:", "bold")]
+        yield from _stack(fault.stack, most)
     if fault.block:
         yield from _history(fault, fault.block, most)
     for word, block in (("before", fault.before), ("after", fault.after)):
@@ -174,6 +212,7 @@ def document(fault: Fault) -> dict[str, Any]:
         "name": fault.name,
         "ts_ns": fault.ns,
         "signal": fault.signal or None,
+        "signal_address": f"{fault.signal_address:#x}" if fault.signal and fault.signal_address is not None else None,
         "freed_by": FAMILIES[fault.freed_by][1] if fault.freed_by else None,
         "instruction": fault.instruction or None,
         "registers": {name: f"{value:#x}" for name, value in zip(_REGISTERS, fault.registers, strict=True)},

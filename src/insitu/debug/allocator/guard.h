@@ -83,6 +83,9 @@ const void *guard_stack_of(const struct slot *, int which);
 uint64_t guard_damaged_byte(const struct slot *);  /* the first byte beside the block that was changed; 0: none */
 void guard_here(struct origin *, void *stack, size_t most);
 
+/* Reports the living blocks, but for one or NULL, beside which bytes were changed. */
+void guard_check_live(const struct slot *but);
+
 /* guard_begin.c */
 void guard_forget_owner(pthread_mutex_t *);
 

@@ -200,7 +200,7 @@ __attribute__((destructor)) static void end(void)
     if (!ready)
         return;
     busy = true;
-    check_live();
+    guard_check_live(NULL);
     guard_report_counts();
     busy = false;
 }

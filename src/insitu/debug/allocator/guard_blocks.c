@@ -122,6 +122,7 @@ _Noreturn void fatal(enum fault_kind kind, struct slot *slot, uint64_t address, 
 {
     busy = true;
     guard_report(kind, slot, address, family);
+    guard_check_live(NULL);
     guard_report_counts();
     abort(); /* as glibc does */
 }

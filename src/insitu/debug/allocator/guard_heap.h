@@ -42,7 +42,6 @@ void give_back(uint32_t at);
 void enter_quarantine(uint32_t at);
 uint64_t cost(uint64_t pages);
 bool in_region(uint64_t address);
-void check_live(void);
 bool guard_pages_work(void);
 
 /* guard_stack.c */

@@ -207,11 +207,13 @@ void guard_report_counts(void)
 
 /* Signals: ours comes first, then what the program asked for. */
 
-/* Whose pages an address is in. In a living block it is the program itself that has protected them. */
-static struct slot *guarded_place(uint64_t address)
+/* Whose pages an access was to. In a living block it is the program itself that has protected them, but from execution. */
+static struct slot *guarded_place(const siginfo_t *info, const ucontext_t *context)
 {
+    uint64_t address = (uint64_t)info->si_addr;
     struct slot *slot = guard_slot_at(address);
-    return slot && slot->state == STATE_LIVE && address - slot->user < slot->size ? NULL : slot;
+    bool executes = context->uc_mcontext.gregs[REG_ERR] & 16;
+    return slot && !executes && slot->state == STATE_LIVE && address - slot->user < slot->size ? NULL : slot;
 }
 
 static void report_signal(int number, siginfo_t *info, const ucontext_t *context)
@@ -224,7 +226,7 @@ static void report_signal(int number, siginfo_t *info, const ucontext_t *context
         fault.registers[at] = (uint64_t)g[order[at]];
     fault.trap = (uint64_t)g[REG_TRAPNO];
     fault.error = (uint64_t)g[REG_ERR];
-    struct slot *slot = guarded_place(fault.address);
+    struct slot *slot = guarded_place(info, context);
     fault.kind = slot ? FAULT_ACCESS : FAULT_ELSEWHERE;
     /* Bytes of the instruction, as far as its page goes; it has just been fetched, unless that is what failed. */
     if (!(fault.error & 16) && fault.address != fault.registers[8]) {
@@ -243,7 +245,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
     int error = errno;
     const struct sigaction program = wanted[number == SIGBUS]; /* SA_RESETHAND changes it */
     bool handled = program.sa_handler != SIG_DFL && program.sa_handler != SIG_IGN;
-    bool ours = info->si_code > 0 && guarded_place((uint64_t)info->si_addr);
+    bool ours = info->si_code > 0 && guarded_place(info, context);
     if (ours || (info->si_code > 0 && !handled))
         report_signal(number, info, context);
     errno = error;
@@ -256,10 +258,12 @@ static void on_fault(int number, siginfo_t *info, void *context)
             program.sa_handler(number);
         return;
     }
-    guard_report_counts();
-    /* It is to die as it would have: the instruction is executed again, or the signal is sent again. */
     if (info->si_code <= 0 && program.sa_handler == SIG_IGN)
         return;
+    if (info->si_code > 0)
+        guard_check_live(guard_slot_at((uint64_t)info->si_addr));
+    guard_report_counts();
+    /* It is to die as it would have: the instruction is executed again, or the signal is sent again. */
     struct sigaction plain = {.sa_handler = SIG_DFL};
     next_sigaction(number, &plain, NULL);
     if (info->si_code <= 0)

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "guard_heap.h"
 
+#include <signal.h>
 #include <sys/mman.h>
 
 #ifndef MADV_GUARD_INSTALL
@@ -221,21 +222,31 @@ uint64_t guard_damaged_byte(const struct slot *slot)
     return after ? after : changed(guard_fill_start(slot), slot->user);
 }
 
-/* Threads that still run may free a block while it is looked at: the fault leads back here. */
-void check_live(void)
+/* Threads that still run may free a block while it is looked at: the fault leads back here, also in a handler of the
+ * signal itself. Once in a process: by then it ends. */
+void guard_check_live(const struct slot *but)
 {
+    static bool begun;
     static volatile uint32_t at;
+    sigset_t faults, before;
+    if (__atomic_exchange_n(&begun, true, __ATOMIC_ACQ_REL))
+        return;
+    sigemptyset(&faults);
+    sigaddset(&faults, SIGSEGV);
+    sigaddset(&faults, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &faults, &before);
     if (sigsetjmp(guard_check, 1))
         at++;
     guard_checking = true;
     for (; at <= slots_used; at++) {
-        if (!at)
+        if (!at || &slots[at] == but)
             continue;
         uint64_t damaged = slots[at].state == STATE_LIVE ? guard_damaged_byte(&slots[at]) : 0;
         if (damaged)
             guard_report(FAULT_DAMAGE, &slots[at], damaged, 0);
     }
     guard_checking = false;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 bool guard_pages_work(void)
