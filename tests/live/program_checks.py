@@ -278,7 +278,8 @@ def _timehist(checked: Checked) -> None:
     rows = _rows(found, "run")
     _near(sum(row["run_ns"] for row in rows), ran_ns, 0.2, 10e6)
     assert times - 1 <= len(rows) <= times + 1, (times, len(rows), checked.stderr)
-    assert sum(row["wait_ns"] > 19e6 for row in rows) >= 12
+    # A kernel may not run programs for switches from certain threads (docs/why.md): some waits are not seen.
+    assert sum(row["wait_ns"] > 19e6 for row in rows) >= 6
     assert all(row["delay_ns"] <= row["wait_ns"] for row in rows[1:])
 
 

@@ -120,7 +120,7 @@ def test_functions_of_node_come_from_its_map(tmp_path: Path) -> None:
     if node is None:
         pytest.skip("needs node")
     (tmp_path / "works.js").write_text(_NODE)
-    options = ["--perf-basic-prof", "--interpreted-frames-native-stack"]
+    options = ["--perf-basic-prof", "--interpreted-frames-native-stack", "--no-opt"]  # which would inline
     with _running([node, *options, "works.js"], cwd=tmp_path) as process:
         assert process.stdout is not None
         process.stdout.readline()
