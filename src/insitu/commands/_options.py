@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_RUNS",
     "Gather",
+    "address",
     "addresses_option",
     "chosen_run",
     "command_words",
@@ -50,6 +51,7 @@ __all__ = [
     "quiet_option",
     "range_option",
     "recording_target_options",
+    "require_session_name",
     "require_stacks",
     "run_argument",
     "selection",
@@ -62,6 +64,7 @@ __all__ = [
 # What recorders write where -o is not given; a view without RUN opens the newest of these.
 DEFAULT_RUNS = ("profile.insitu", "why.insitu", "trace.insitu", "qemu.insitu")
 
+_MAX_ADDRESS = (1 << 64) - 1
 _MAX_COUNT = (1 << 63) - 1
 _MAX_PID = 1 << 22  # PID_MAX_LIMIT of include/linux/threads.h
 _MAX_HERTZ = 10**9  # beyond it two samples would have the same time stamp
@@ -83,6 +86,17 @@ def count(text: str) -> int:
 def positive(text: str) -> int:
     """A number of things: 1 or more."""
     return _integer(text, 1, _MAX_COUNT)
+
+
+def address(text: str) -> int:
+    """An address in hexadecimal, with or without 0x."""
+    try:
+        value = int(text, 16)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= _MAX_ADDRESS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address in hexadecimal")
+    return value
 
 
 def frequency(text: str) -> int:
@@ -235,6 +249,12 @@ def recording_target_options(
 def command_words(args: argparse.Namespace) -> list[str]:
     """The words of ``args.command``, without the "--" before them, which argparse.REMAINDER keeps."""
     return list(args.command[1:] if args.command[:1] == ["--"] else args.command)
+
+
+def require_session_name(output: str | None, remedy: str = "") -> None:
+    """Raise InsituError if ``-o`` is given and is not the name of a session."""
+    if output and not output.endswith(".insitu"):
+        raise InsituError(f"-o {output}: a session's name ends in .insitu", remedy=remedy, status=2)
 
 
 def run_argument(parser: argparse.ArgumentParser, help: str = "session, perf.data or folded stacks") -> None:

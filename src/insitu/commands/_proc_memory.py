@@ -4,22 +4,10 @@ import argparse
 import sys
 
 from insitu import messages
+from insitu.commands._options import address
 from insitu.errors import InsituError
 
-__all__ = ["address", "address_range", "show_pages", "show_places"]
-
-_END = 1 << 64
-
-
-def address(text: str) -> int:
-    """An address in hexadecimal, with or without 0x. Raises ArgumentTypeError."""
-    try:
-        value = int(text, 16)
-    except ValueError:
-        value = -1
-    if not 0 <= value < _END:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address in hexadecimal")
-    return value
+__all__ = ["address_range", "show_pages", "show_places"]
 
 
 def address_range(text: str) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from insitu.commands._options import (
     limit_option,
     output_option,
     quiet_option,
+    require_session_name,
     size,
 )
 from insitu.errors import InsituError
@@ -103,8 +104,7 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.path) == args.top:
         what = "--top takes no paths" if args.top else "nothing to look at"
         raise InsituError(what, remedy="insitu cache PATH..., or insitu cache --top", status=2)
-    if args.output and not args.output.endswith(".insitu"):
-        raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
+    require_session_name(args.output)
     if args.duration and not (args.watch or args.lock):
         raise InsituError("-d is for --watch and --lock", status=2)
     if args.json and args.watch:

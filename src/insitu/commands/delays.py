@@ -28,6 +28,7 @@ from insitu.commands._options import (
     pids_asked_for,
     quiet_option,
     recording_target_options,
+    require_session_name,
 )
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     pids = processes_of(pids_asked_for(args, args.pids))
     request = Request(tuple(args.after_dashes or ()), pids, args.all, args.duration)
-    if args.output and not args.output.endswith(".insitu"):
-        raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
+    require_session_name(args.output)
     if args.all and request.command:
         raise InsituError("a command cannot be combined with -a", status=2)
     request.check()

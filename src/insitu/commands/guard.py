@@ -3,8 +3,8 @@
 The program runs with an allocator that puts each block against an inaccessible page. An overrun, an underrun or a use
 after free ends it there and then, as any bad access does; what it was, with the stacks of the access, of the
 allocation and of the free, is reported on standard error. Double, invalid and mismatched frees are reported too. No
-privilege is needed, no other build; debug information (-g) gives source lines. Set-uid and static programs cannot be
-guarded, nor those with an allocator of their own.
+privilege is needed, no other build; debug information (-g) gives source lines. Set-uid programs, static
+programs and programs with their own allocator cannot be guarded.
 
 With -p and --watch, each write of an address of a running process is printed, with its stack and with what the
 memory held before and after, by a watchpoint of the processor; that needs root.
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from insitu.commands import Properties
 from insitu.commands._options import (
     Gather,
+    command_words,
     count,
     duration_option,
     json_option,
@@ -101,7 +102,7 @@ def _sizes(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    command = command_words(args)
     if args.watch or args.pid:
         if command or not (args.watch and args.pid):
             raise InsituError(
@@ -138,9 +139,9 @@ def _guard(args: argparse.Namespace, command: list[str]) -> int:
     found = guard(command, _settings(args), sites=args.site, max_map_count=args.raise_map_count, run=run_command)
     _report(args, found)
     if args.output and not session:
-        from insitu.files import write_whole
+        from insitu.views.output import write_file
 
-        write_whole(args.output, f"{_document(found)}\n".encode())
+        write_file(Path(args.output), f"{_document(found)}\n".encode())
     if session:
         from insitu.commands._output import Displaced
         from insitu.debug.guard_session import save
@@ -213,15 +214,16 @@ def _document(found: "Guarded") -> str:
 def _summary(counts: "list[Counts]", faults: "list[Fault]", status: int) -> str:
     import signal
 
+    from insitu.plurals import counted
     from insitu.views.quantity import size as sized
 
-    found = "no fault" if not faults else "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    found = counted(len(faults), "fault") if faults else "no fault"
     if not faults and status - 128 in (signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP):
         found += f" of the heap, but exit status {status} ({signal.Signals(status - 128).name})"
     if not counts:
         return f"{found}; no process has reported what was guarded: all were killed, or started without the loader"
     guarded, blocks = sum(each.guarded for each in counts), sum(each.blocks for each in counts)
-    who = "1 process" if len(counts) == 1 else f"{len(counts)} processes"
+    who = counted(len(counts), "process", "processes")
     most = max(each.bytes_most for each in counts)
     how = "guard pages" if all(each.guard_pages for each in counts) else "mprotect"
     return f"{found}; guarded {guarded:,} of {blocks:,} blocks in {who}, at most {sized(most)} at a time, by {how}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu import messages
+from insitu.commands._options import require_session_name
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def watch(args: argparse.Namespace) -> int:
     if len(pids) != 1:
         raise InsituError("--watch: an address is that of one process: -p PID", status=2)
     address, size = _place(args.watch)
-    if args.output and not args.output.endswith(".insitu"):
-        raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
+    require_session_name(args.output)
     if not Path(f"/proc/{pids[0]}").exists():
         raise InsituError(f"no process {pids[0]}", remedy="ps -e lists processes")
     first = ProcessMemory().read(pids[0], address, size)

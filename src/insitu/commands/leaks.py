@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from insitu.commands import Properties
 from insitu.commands._options import (
     Gather,
+    address,
     duration_option,
     json_option,
     limit_option,
@@ -31,6 +32,7 @@ from insitu.commands._options import (
     pid_list,
     pids_asked_for,
     quiet_option,
+    require_session_name,
     size,
 )
 from insitu.errors import InsituError
@@ -66,7 +68,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--track", action="store_true", help="trace allocations from now on: stacks and ages of blocks (needs root)"
     )
-    parser.add_argument("--why", type=_address, metavar="ADDRESS", help="which pointers lead to the block at ADDRESS")
+    parser.add_argument("--why", type=address, metavar="ADDRESS", help="which pointers lead to the block at ADDRESS")
     parser.add_argument("--dominators", action="store_true", help="which blocks keep how much alive")
     parser.add_argument(
         "--show",
@@ -98,8 +100,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from insitu.inspect.heap.leaks import examine
 
-    if args.output and not args.output.endswith(".insitu"):
-        raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
+    require_session_name(args.output)
     command = args.after_dashes
     if command is not None:
         if args.what is not None or args.pid or args.comm is not None:
@@ -261,16 +262,6 @@ def _save(
     if not args.quiet:
         displaced.report()
         messages.note(f"{rows:,} rows of heap_block in {args.output}")
-
-
-def _address(text: str) -> int:
-    try:
-        number = int(text, 16)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as 0x55d0c8e2a2a0") from None
-    if not 0 <= number < 1 << 64:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as 0x55d0c8e2a2a0")
-    return number
 
 
 def _classes(text: str) -> tuple[str, ...]:

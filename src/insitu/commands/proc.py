@@ -7,7 +7,7 @@ examples:
   insitu proc 1234                   what it is, and its descriptors by kind
   insitu proc -l 1234                each descriptor
   insitu proc -n nginx               all processes of this name
-  insitu proc --maps 1234            what is really behind its mappings, and who shares it
+  insitu proc --maps 1234            resident pages of each mapping, and who shares them
   insitu proc --threads 1234         state, wait channel, CPU, policy, affinity and signals of each thread
   insitu proc --at 7f31c2a4 1234     what an address belongs to: function, variable, frame of a stack, physical page
   insitu proc --pages 7f31c2a4000 1234    page by page: what is there, private, shared, swapped, the page of zeros
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 from insitu import messages
 from insitu.commands import Properties
 from insitu.commands._options import (
+    address,
     duration,
     duration_option,
     json_option,
@@ -35,8 +36,9 @@ from insitu.commands._options import (
     pids_asked_for,
     process_options,
     quiet_option,
+    require_session_name,
 )
-from insitu.commands._proc_memory import address, address_range, show_pages, show_places
+from insitu.commands._proc_memory import address_range, show_pages, show_places
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -100,8 +102,7 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError("-d is for --watch", status=2)
     if args.json and args.watch:
         raise InsituError("--watch writes lines, no JSON", remedy="insitu proc --json PID, twice", status=2)
-    if args.output and not args.output.endswith(".insitu"):
-        raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
+    require_session_name(args.output)
     one = {"--watch": (args.watch, _watch), "--at": (args.at, show_places), "--pages": (args.pages, show_pages)}
     for name, (asked, show) in one.items():
         if asked:
@@ -172,7 +173,7 @@ def _open_if_allowed(pid: int, *, ends: bool) -> "Open | None":
     try:
         return _open(pid, ends=ends)
     except InsituError as error:
-        messages.warning(f"{error.message} ({error.remedy})" if error.remedy else error.message)
+        messages.warning(str(error))
         return None
 
 
@@ -185,7 +186,7 @@ def _memory(args: argparse.Namespace, pid: int) -> "MemoryMap | None":
     except InsituError as error:
         if args.maps:
             raise
-        messages.warning(f"{error.message} ({error.remedy})" if error.remedy else error.message)
+        messages.warning(str(error))
         return None
     for note in () if args.quiet else found.notes:
         messages.note(note)

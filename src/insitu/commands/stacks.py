@@ -18,7 +18,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from insitu.commands import Properties
-from insitu.commands._options import count, json_option, output_option, pids_asked_for, process_options, quiet_option
+from insitu.commands._options import (
+    count,
+    json_option,
+    output_option,
+    pids_asked_for,
+    process_options,
+    quiet_option,
+    require_session_name,
+)
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -61,8 +69,7 @@ def run(args: argparse.Namespace) -> int:
     pids = pids_asked_for(args, args.pids)
     if not pids:
         raise InsituError("which process?", remedy="insitu stacks PID, or -n NAME", status=2)
-    if args.output and not args.output.endswith(".insitu"):
-        raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
+    require_session_name(args.output)
     found, documents, screen, stuck = [], [], Screen.of(sys.stdout), False
     for number, pid in enumerate(pids):
         process = stacks(pid, kernel=args.kernel, python=not args.native)
@@ -98,10 +105,10 @@ def _save(args: argparse.Namespace, processes: "list[Process]") -> None:
     from insitu import messages
     from insitu.commands._output import Displaced
     from insitu.inspect.stacks_session import save
+    from insitu.plurals import counted
 
     displaced = Displaced(args.output)
     threads = save(Path(args.output), processes)
     if not args.quiet:
         displaced.report()
-        what = "1 thread" if threads == 1 else f"{threads} threads"
-        messages.note(f"{what} in {args.output}; insitu flame {args.output} draws them")
+        messages.note(f"{counted(threads, 'thread')} in {args.output}; insitu flame {args.output} draws them")

@@ -33,6 +33,7 @@ from insitu.commands._options import (
     pids_asked_for,
     positive,
     recording_target_options,
+    require_session_name,
 )
 
 if TYPE_CHECKING:
@@ -251,10 +252,7 @@ def _request(args: argparse.Namespace) -> "Request":
     from insitu.errors import InsituError
     from insitu.record.run import Request
 
-    if not args.output.endswith(".insitu"):
-        raise InsituError(
-            f"-o {args.output}: a session's name ends in .insitu", remedy="--sort COLUMN sorts", status=2
-        )
+    require_session_name(args.output, remedy="--sort COLUMN sorts")
     if args.comm and args.comm.isdecimal():
         raise InsituError(f"-n {args.comm}: a name is expected", remedy=f"--ticks {args.comm}", status=2)
     pids = pids_asked_for(args, args.pids)

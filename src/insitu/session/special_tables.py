@@ -252,7 +252,7 @@ HEAP_BLOCK: Final = register(
 PAGE_RANGE: Final = register(
     Table(
         "page_range",
-        "A mapping of a process, and the pages behind it (`insitu proc --maps -o`).",
+        "A mapping of a process and its pages (`insitu proc --maps -o`).",
         (
             Column("ts_ns", "timestamp", "when it was looked at"),
             Column("upid", "upid"),
