@@ -80,6 +80,16 @@ def test_this_machines_files_are_seen_and_cannot_be_changed(shared_guest: Guest,
     assert not Path(f"{file}.new").exists()
 
 
+def test_a_directory_of_this_machine_can_be_renamed_as_an_older_session_is(
+    shared_guest: Guest, tmp_path: Path
+) -> None:
+    (tmp_path / "run.insitu").mkdir()
+    (tmp_path / "run.insitu" / "file").write_text("old")
+    result = shared_guest.run(["sh", "-c", 'mv -T "$0" "$0.old" && ls "$0.old"', str(tmp_path / "run.insitu")])
+    assert (result.status, result.stdout) == (0, b"file\n")
+    assert not (tmp_path / "run.insitu.old").exists()
+
+
 def test_remounting_the_files_below_writable_does_not_help(shared_guest: Guest, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("host")
     result = shared_guest.run(

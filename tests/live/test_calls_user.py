@@ -310,3 +310,8 @@ def test_what_cannot_be_traced_is_refused_in_one_line(words: list[str], message:
     assert done.returncode != 0
     assert message in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+
+
+def test_that_no_function_was_called_is_said(program: dict[str, str]) -> None:
+    done = _run("-f", "jumps", "--user", program["nesting"], "0", status=7)
+    assert "no call of 1 function that" in done.stderr and "--library traces" in done.stderr

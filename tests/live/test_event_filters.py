@@ -204,3 +204,9 @@ def test_a_filter_that_does_not_fit_ends_before_the_command_starts() -> None:
     assert "did you mean 'bytes_req'" in done.stderr
     assert "ran" not in done.stdout
     assert os.strerror(22) not in done.stderr
+
+
+def test_that_no_event_passed_the_filter_is_said() -> None:
+    words = ("-e", "sched:sched_switch", "-F", "prev_pid == 4194304", "--", "true")
+    done = subprocess.run([sys.executable, "-m", "insitu", "events", *words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "insitu: no such event happened, or none passed its filter\n")

@@ -312,6 +312,10 @@ def test_a_process_that_has_just_ended_is_said_to_have(backend: str, started: "l
     wait_until(lambda: Path(f"/proc/{target.pid}/stat").read_text().split()[2] == "Z")
     done = syscalls("--backend", backend, "-p", str(target.pid))
     assert (done.returncode, done.stderr) == (1, f"insitu: process {target.pid} has ended\n")
+    alive = subprocess.Popen(["sleep", "60"], text=True)  # of several, those that are left are followed
+    started.append(alive)
+    done = syscalls("--backend", backend, "-d", "0.2", "-p", f"{target.pid},{alive.pid}")
+    assert done.returncode == 0 and "has ended" not in done.stderr
 
 
 def test_a_fifo_without_a_reader_is_waited_for_in_words(

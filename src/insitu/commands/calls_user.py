@@ -61,7 +61,11 @@ def run_user(args: argparse.Namespace) -> int:
         raise InsituError(f"{path} is not a 64-bit program of this machine: only such programs' functions are traced")
     args.summary |= bool(args.count)
     if args.json and not args.summary:
-        raise InsituError("--json is for -c and --count of user functions", remedy="-o RUN.insitu", status=2)
+        raise InsituError(
+            "--json prints what calls of user functions add up to: not without -c or --count",
+            remedy="-o RUN.insitu keeps each call, and insitu sql --json prints them",
+            status=2,
+        )
     arguments = not args.summary or args.output is not None
     patterns = [*args.function, *args.count]
     traced = traced_functions(
@@ -160,6 +164,11 @@ def _shown(args: argparse.Namespace, request: "Request", path: str, traced: "Tra
                 print(functions_json(rows, args.limit))
             else:
                 Screen.of(sys.stderr).write(functions_table(rows, args.limit))
+            calls = len(rows)
         else:
             sink.finish(end_ns)
+            calls = sink.calls
+    if not calls and not args.quiet:
+        advice = "" if args.library or args.with_library else "; --library traces the functions of libraries"
+        messages.note(f"no call of {counted(len(functions), 'function')} that {path} has symbols of{advice}")
     return ended(outcome, "records lost: calls are missing", quiet=args.quiet)

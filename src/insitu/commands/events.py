@@ -153,7 +153,8 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
             outcome = run_sources(request, [source], TextDestination())
             lines.add([], _FOREVER)
             if not args.quiet and not lines.lines:
-                messages.note("no such event")
+                is_filtered = any(choice.filter for choice in choices)
+                messages.note(f"no such event happened{', or none passed its filter' if is_filtered else ''}")
             if not args.quiet and outcome.lost:
                 messages.note(f"{counted(outcome.lost, 'event')} lost; -b takes a larger buffer")
             status = outcome.exit_status or int(bool(outcome.failure))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 
-__all__ = ["has_ended", "refusal", "tracer_of"]
+__all__ = ["all_ended", "has_ended", "refusal", "tracer_of"]
 
 _YAMA = {
     "1": ("only descendants may be traced", "start the program under insitu: insitu syscalls -- CMD"),
@@ -24,6 +25,13 @@ def tracer_of(tid: int) -> int:
 def has_ended(tid: int) -> bool:
     """Whether a thread has ended, be it that nobody has waited for it yet: such are refused as other users' are."""
     return _field(tid, "State")[:1] in ("", "Z", "X")
+
+
+def all_ended(pids: Sequence[int]) -> InsituError:
+    """Returns the error for processes of which none is left to record."""
+    if len(pids) == 1:
+        return InsituError(f"process {pids[0]} has ended")
+    return InsituError(f"processes {', '.join(map(str, pids))} have ended")
 
 
 def _field(tid: int, name: str) -> str:

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from insitu.errors import InsituError
 from insitu.kernel import procfs, ptrace
 from insitu.kernel.process_memory import ProcessMemory
+from insitu.kernel.ptrace_refusal import all_ended
 from insitu.record.programs import with_program
 from insitu.record.ptrace_attach import lost_privileges, seized
 from insitu.record.ptrace_faults import Faults
@@ -206,8 +206,8 @@ class Engine:
                     for tid in procfs.threads(pid):
                         if tid not in self._threads:
                             self._seize_one(pid, tid, options)
-            if not any(each.pid == pid for each in self._threads.values()):
-                raise InsituError(f"process {pid} has ended")
+        if not self._threads:
+            raise all_ended(pids)
 
     def _seize_one(self, pid: int, tid: int, options: int) -> None:
         if seized(pid, tid, options):

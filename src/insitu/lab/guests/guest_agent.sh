@@ -25,7 +25,9 @@ enter_root() {
     $busybox mount -t tmpfs -o mode=755 upper /upper
     $busybox mkdir /upper/data /upper/work
     share "$1" root ro /lower || return
-    if ! $busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /host; then
+    # Without redirect_dir a directory of the host could not be renamed, as an older session is.
+    overlay=lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work
+    if ! $busybox mount -t overlay -o $overlay,redirect_dir=on overlay /host; then
         echo "failed cannot mount an overlay over the host's files" >&3
         return
     fi

@@ -11,6 +11,7 @@ from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.kernel.perf_event import Attr, Software, Type, open_event, redirect, refusal
 from insitu.kernel.perf_ring import Ring
+from insitu.kernel.ptrace_refusal import all_ended
 from insitu.record.events import Event
 
 __all__ = ["Attached", "Opener", "open_on_processes", "open_on_task"]
@@ -141,7 +142,7 @@ def open_on_processes(attached: Opener[E], events: Sequence[E], pids: Iterable[i
         for tid in before:
             _open_unless_ended(attached, events, tid)
         if not any(attached.descriptors.values()):
-            raise InsituError(f"process {', '.join(map(str, wanted))} has ended")
+            raise all_ended(wanted)
         if set(_all_threads(wanted)) <= set(before):
             break
         if attempt == _TRIES - 1:

@@ -8,9 +8,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from insitu.errors import InsituError
 from insitu.kernel import procfs
-from insitu.kernel.ptrace_refusal import has_ended
+from insitu.kernel.ptrace_refusal import all_ended, has_ended
 from insitu.syscalls.call_word import ABI_SHIFT, UNKNOWN, abis_of, number_of
 
 if TYPE_CHECKING:
@@ -57,13 +56,14 @@ class TargetMaps:
         """Let the programs, which are attached, know the target. ``held`` is the word of a command before it begins,
         ``thread`` returns that of a thread (process, thread) that runs already.
 
-        Raises InsituError for a process that has ended, unless it may.
+        Raises InsituError if all processes have ended, unless they may.
         """
         for name, elements in self._elements.items():
             self._map(name).update_many(elements)
         self.set("@self", os.getpid())
         if target.launched:
             self._begin(target.launched.pid, held)
+        any_alive = may_have_ended or not target.pids
         for pid in target.pids:
             seen: set[int] = set()
             with contextlib.suppress(ProcessLookupError):
@@ -71,8 +71,9 @@ class TargetMaps:
                     for tid in sorted(new):
                         self._begin(tid, thread(pid, tid))
                     seen |= new
-            if not may_have_ended and all(map(has_ended, seen)):
-                raise InsituError(f"process {pid} has ended")
+            any_alive = any_alive or not all(map(has_ended, seen))
+        if not any_alive:
+            raise all_ended(target.pids)
         if target.whole_system:
             self.set("@whole", 1)
 

@@ -48,6 +48,8 @@ class UserCallLines:
         self._write = write
         self._depth = depth
         self._open: dict[int, list[_Open]] = {}
+        self.calls = 0
+        """How many have begun."""
         write(f"#  {'duration':>10}  {'self':>10}  {'thread':>7}  function\n")
 
     def add(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
@@ -68,6 +70,7 @@ class UserCallLines:
             self._end_all(tid, end_ns)
 
     def _enter(self, tid: int, ts_ns: int, values: Sequence[Any]) -> None:
+        self.calls += 1
         function, sp, tail, *words = values
         stack = self._open.setdefault(tid, [])
         self._unwind(tid, ts_ns, sp, keeps_equal=bool(tail))
