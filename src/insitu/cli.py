@@ -161,9 +161,11 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str], properties: Prope
     if properties.words_follow:
         args = parser.parse_args(words)
     else:
-        for word in words:  # first: what follows it would be taken for a PID or a file
+        ours = parser._option_string_actions
+        for before, word in zip(["", *words], words, strict=False):  # first: what follows would be taken for a PID
             name = word.partition("=")[0]
-            if name in properties.peer_options and name not in parser._option_string_actions:
+            takes_it = before in ours and ours[before].nargs is None and re.fullmatch(r"-\d+", word)
+            if name in properties.peer_options and name not in ours and not takes_it:
                 parser.error(f"unrecognized arguments: {word}")
         args, left = parser.parse_known_args(words)
         foreign = [word for word in left if properties.foreign_options and word.startswith("--")]
@@ -276,6 +278,8 @@ def _flushed(action: Callable[[], int]) -> int:
         if where is None and error.errno in (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO):
             where = "standard output"
             _drop_output()
+        elif where is None and error.errno == errno.ENOENT:  # of os.getcwd(): others name a file
+            where = "the current directory"
         text = f"{os.fsdecode(where)}: {error.strerror}" if where else str(error.strerror or error)
         messages.error(text, limits.remedy(text))
         return 1

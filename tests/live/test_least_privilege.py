@@ -32,6 +32,7 @@ _COMMANDS = {
     "calls of kernel functions": ("calls", "-q", "-f", "vfs_read", "--", "cat", "/etc/hostname"),
     "latency, but for stack": ("latency", "hwlat", "-d", "0.1"),
     "dyndbg": ("dyndbg", "file", "lib/kobject_uevent.c", "+p", "-d", "0.1"),
+    "delays": ("delays", "BUSY"),
 }
 # To be had at all, kernel functions must be in the samples.
 _BESIDES = {"names of kernel functions": ("PERFMON",)}

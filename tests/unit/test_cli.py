@@ -76,6 +76,7 @@ def test_an_output_that_takes_nothing_is_reported_in_one_line(folded, words, red
         (["delays", "-c", "ls"], "unknown option -c; use -- COMMAND"),
         (["stat", "--topdown", "true"], "unknown option --topdown; use -M topdown"),
         (["report", "a", "b"], "unexpected argument 'b'"),
+        (["top", "--ticks", "-1"], "--ticks: must be at least 1, not -1"),
         (["trace", "-l", "--nope"], "unknown option --nope"),
         (["report", "x", "--sort", "name"], "--sort: 'name' is not one of self, total"),
         (["profile", "-F", "0"], "-F/--frequency: must be at least 1, not 0"),
@@ -100,10 +101,10 @@ def test_a_remedy_is_never_in_parentheses_beside_others():
     assert str(InsituError("denied", remedy="a (b)")) == "denied; a (b)"
 
 
-def test_an_output_that_cannot_be_written_is_named_with_the_option_that_changes_it(folded, tmp_path):
+def test_an_output_that_cannot_be_written_is_named(folded, tmp_path):
     command = [*INSITU, "flame", folded, "-o", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.stderr == f"insitu: cannot write {tmp_path}: Is a directory (choose another -o)\n"
+    assert done.stderr == f"insitu: cannot write {tmp_path}: Is a directory (choose another file)\n"
     assert done.returncode == 1
 
 
@@ -540,3 +541,26 @@ def test_data_that_does_not_fit_in_memory_is_one_line_with_a_remedy(tmp_path):
 
 def test_the_processes_of_calls_may_be_given_in_several_options() -> None:
     assert command_parser("calls").parse_args(["-f", "x", "-p", "1,2", "-p", "3"]).pid == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["trace", ""], "the name of the script is empty"),
+        (["sysctl", "vm", "--save", "/nowhere/file"], "--save keeps all settings"),
+        (["dyndbg", "module"], "module has no value"),
+        (["dyndbg", "modul"], "did you mean 'module'?"),
+        (["stat", "--for-each-cgroup", "", "-a", "true"], "the name of a cgroup is empty"),
+        (["stat", "-C", "0-99999999999", "true"], "online are"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_in_one_line(words: list[str], reason: str) -> None:
+    done = subprocess.run([*INSITU, *words], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and reason in done.stderr
+
+
+def test_a_current_directory_that_was_removed_is_named(tmp_path: Path) -> None:
+    words = 'cd "$0" && rmdir "$0" && exec "$@" events --lines main -x ./prog'
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(["sh", "-c", words, tmp_path / "gone", *INSITU], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "insitu: the current directory: No such file or directory\n")

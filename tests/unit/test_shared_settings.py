@@ -101,6 +101,21 @@ def test_the_owner_puts_back_what_was_there_and_leaves_no_file(tracefs: Tracefs,
     assert not list(home.iterdir())
 
 
+def test_a_value_that_the_kernel_stores_otherwise_is_ours(
+    tracefs: Tracefs, directory: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stored_as_an_int(tracefs: Tracefs, path: str, text: str) -> None:
+        (directory / path).write_text(f"{(int(text) + 2**31) % 2**32 - 2**31}\n")
+
+    monkeypatch.setattr(shared_settings, "_write", stored_as_an_int)
+    (directory / "max_graph_depth").write_text("0\n")
+    settings = SharedSettings(tracefs, owner_name(), "tracing_on")
+    settings.set("max_graph_depth", "999999999999")
+    assert (directory / "max_graph_depth").read_text() == "-727379969\n"
+    settings.restore()
+    assert (directory / "max_graph_depth").read_text() == "0\n"
+
+
 def test_after_a_kill_everything_that_still_has_our_value_is_put_back(
     tracefs: Tracefs, directory: Path, home: Path
 ) -> None:

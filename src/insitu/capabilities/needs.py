@@ -47,6 +47,7 @@ NEEDS: Final = (
     Need("calls of kernel functions", ("DAC_OVERRIDE", "SYSLOG"), paths=_INSTANCES),
     Need("latency, but for stack", ("DAC_OVERRIDE",), paths=_INSTANCES),
     Need("dyndbg", ("DAC_OVERRIDE", "SYSLOG"), paths=_DYNAMIC_DEBUG),
+    Need("delays", ("NET_ADMIN",)),
 )
 """In the order to show them."""
 

@@ -58,7 +58,7 @@ class Result(NamedTuple, Generic[D]):
 CAPABILITIES: Final = {
     name: BITS[name]
     for name in (
-        *("DAC_OVERRIDE", "DAC_READ_SEARCH", "SYS_PTRACE", "SYS_ADMIN"),
+        *("DAC_OVERRIDE", "DAC_READ_SEARCH", "NET_ADMIN", "SYS_PTRACE", "SYS_ADMIN"),
         *("SYS_RESOURCE", "SYSLOG", "PERFMON", "BPF"),
     )
 }

@@ -65,7 +65,8 @@ def _wanted(words: list[str]) -> dict[str, str]:
     """The keys of a query with their values. Raises InsituError (status 2) for one that is invalid."""
     if len(words) % 2:
         key = words[-1]
-        remedy = f"QUERY is pairs such as module NAME; {key}{nearest(key, _KEYS) or ' has no value'}"
+        what = " has no value" if key in _KEYS else nearest(key, _KEYS) or " has no value"
+        remedy = f"QUERY is pairs such as module NAME; {key}{what}"
         raise InsituError(f"{key}: incomplete query", remedy=remedy, status=2)
     found = dict(zip(words[::2], words[1::2], strict=True))
     for key, value in found.items():

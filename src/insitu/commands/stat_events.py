@@ -31,8 +31,10 @@ def counting_options(args: argparse.Namespace, request: Request) -> tuple[Counti
     if args.all_kernel:
         events = [event._replace(user=False) for event in events]
     cgroups = (args.cgroup or "").split(",")
-    if args.for_each_cgroup:
+    if args.for_each_cgroup is not None:
         names = args.for_each_cgroup.split(",")
+        if not all(names):
+            raise InsituError("--for-each-cgroup: the name of a cgroup is empty", status=2)
         cgroups = [name for name in names for _ in events]
         events = [event for _ in names for event in events]
     chosen, notes = choose_counted(events, cgroups, whole_system=whole)
@@ -88,7 +90,7 @@ def _online_of(text: str | None) -> list[int]:
     if text is None:
         return online
     try:
-        wanted = procfs.cpu_list(text)
+        wanted = procfs.cpu_list(text, most=max(online) + 1)
     except ValueError:
         raise InsituError(f"-C {text}: not a list of CPUs such as 0-3,8", status=2) from None
     if not wanted or not set(wanted) <= set(online):

@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError("--against FILE is for --changed", status=2)
     everything = read_sysctls()
     if args.save:
+        if args.pattern:
+            raise InsituError("--save keeps all settings", remedy="leave the pattern out", status=2)
         write_file(Path(args.save), values_here(everything).document())
         return 0
     version, texts = documentation()

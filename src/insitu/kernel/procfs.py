@@ -92,12 +92,12 @@ def sysctl(name: str) -> str | None:
     return text("/proc/sys/" + name.replace(".", "/"))
 
 
-def cpu_list(text: str) -> list[int]:
-    """The CPUs of a list in the kernel's notation: "0-3,8" is [0, 1, 2, 3, 8]."""
+def cpu_list(text: str, most: int = 1 << 16) -> list[int]:
+    """The CPUs of a list in the kernel's notation: "0-3,8" is [0, 1, 2, 3, 8]. A range beyond ``most`` ends there."""
     cpus: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
-        cpus.extend(range(int(first), int(last or first) + 1))
+        cpus.extend(range(int(first), min(int(last or first), max(most, int(first))) + 1))
     return cpus
 
 

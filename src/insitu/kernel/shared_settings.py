@@ -100,6 +100,9 @@ class SharedSettings:
         self._changes[path] = change
         self._keep()
         _write(self._tracefs, path, text)
+        if not path.startswith("set_") and (stored := setting(self._tracefs, path)) not in change.ours:
+            change.ours.append(stored)  # the kernel's number may be smaller, or rounded
+            self._keep()
 
     def restore(self) -> None:
         """Put back what still has our value, and unlock. Idempotent."""

@@ -45,7 +45,7 @@ def write_file(target: Path, data: bytes | Iterable[bytes]) -> None:
             _replace(target.resolve(), data)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOENT, errno.ENOTDIR):
-            raise InsituError(f"cannot write {target}: {error.strerror}", remedy="choose another -o") from None
+            raise InsituError(f"cannot write {target}: {error.strerror}", remedy="choose another file") from None
         raise OSError(error.errno, error.strerror, str(target)) from None
 
 

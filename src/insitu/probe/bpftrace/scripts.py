@@ -94,6 +94,8 @@ def read_script(name: str) -> Source:
 
     :raises InsituError: without either, or when it is unreadable.
     """
+    if not name:
+        raise InsituError("the name of the script is empty", status=2)
     path = Path(name)
     is_ours = path.parent == PROGRAMS
     if not path.exists() and "/" not in name:

@@ -22,6 +22,7 @@ __all__ = ["FunctionTracing", "GraphTracing", "matching_functions"]
 
 _MODULE: Final = ":mod:"
 _FEW_NAMES: Final = 50
+_DEEPEST: Final = 1000  # the kernel follows 50 calls (FTRACE_RETFUNC_DEPTH)
 
 
 def matching_functions(pattern: str, known: Sequence[tuple[str, str]]) -> list[str]:
@@ -29,6 +30,8 @@ def matching_functions(pattern: str, known: Sequence[tuple[str, str]]) -> list[s
 
     ``known`` are (function, module). Raises InsituError (status 2) if there is none.
     """
+    if not pattern:
+        raise InsituError("the name of a function is empty", status=2)
     name, _, module = pattern.partition(_MODULE)
     name = name or "*"
     found = [
@@ -149,7 +152,7 @@ class GraphTracing(_Functions):
         self._choose(instance, "set_graph_notrace", self._excluded)
         self._choose(instance, "set_ftrace_filter", self._only)
         if self._depth:
-            instance.write("max_graph_depth", str(self._depth))
+            instance.write("max_graph_depth", str(min(self._depth, _DEEPEST)))
         self._start(instance)
 
 

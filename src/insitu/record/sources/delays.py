@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.kernel.taskstats import KINDS, Delays, EndNotices, TaskStats
 from insitu.record.descendants import Descendants
@@ -151,6 +152,9 @@ class DelaysSource:
                 self.names[pid] = procfs.comm(pid).decode(errors="replace")
             except (ProcessLookupError, FileNotFoundError):
                 continue
+            except PermissionError as error:
+                text = f"{error.filename}: {error.strerror}"
+                raise InsituError(text, remedy="needs root, or CAP_NET_ADMIN") from None
             self._found(pid, found)
 
     def _found(self, pid: int, found: Delays) -> None:
