@@ -1,4 +1,4 @@
-"""insitu leaks: classes and bytes against valgrind's memcheck, blocks against the program's own account of them."""
+"""insitu leaks: blocks against the program's own account of them; classes are in test_leaks_classes.py."""
 
 import json
 import os
@@ -8,130 +8,30 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from tests.live.leak_cases import class_totals, compiled, waiting
 from tests.live.unprivileged import Unprivileged, unprivileged
 
 import insitu
 from insitu.errors import InsituError
 from insitu.inspect.heap.holders import dominators
-from insitu.inspect.heap.leaks import Leaks
 
 __all__ = ["unprivileged"]
-
-_PROGRAMS = Path(__file__).parent / "leak_programs"
-_CLASSES = ("definitely lost", "indirectly lost", "possibly lost", "still reachable")
-
-# The table of thread-local variables that pthread_create() allocates is the C library's own: memcheck says "possibly
-# lost".
-_SUPPRESSIONS = """{
- thread-local
- Memcheck:Leak
- match-leak-kinds: all
- fun:calloc
- ...
- fun:_dl_allocate_tls
-}
-"""
-# memcheck counts what was asked for. These sizes are chosen by libraries, and glibc has so many bytes more.
-_MORE_BYTES = {
-    "large_lost": (16, 0, 0, 0),  # 8 of each block with a mapping of its own
-    "large_kept": (0, 0, 0, 16),
-    "large_by_inside": (0, 0, 8, 0),
-    "large_freed": (0, 0, 0, 8),
-    "many_handlers": (0, 0, 0, 24),  # three lists of 1040 bytes
-}
-_POOL = (0, 0, 0, 8)  # libstdc++ takes 72,704 bytes for exceptions when memory runs out
-# What memcheck sees otherwise: the main thread's registers (it has ended when memcheck looks), the stack of a thread
-# that has ended (the C library keeps it for the next one), and the environment (valgrind adds to it).
-_NOT_COMPARED = {"by_register", "ended_thread", "by_environment"}
-
-Totals = tuple[tuple[int, int], ...]
-
-
-def _compiled(directory: Path, name: str) -> Path:
-    program = directory / name.replace(".", "_")
-    compiler = "g++" if name.endswith(".cc") else "gcc"
-    flags = ["-g", "-O0", "-w", "-fno-builtin", "-pthread"]
-    subprocess.run([compiler, *flags, "-o", program, _PROGRAMS / name], check=True)
-    return program
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("leaks")
     for name in ("cases.c", "cases.cc", "live_blocks.c"):
-        _compiled(directory, name)
+        compiled(directory, name)
     return directory
 
 
-@contextmanager
-def _waiting(*command: str | Path) -> Iterator["subprocess.Popen[str]"]:
-    """A program that has said that it waits; it is killed at the end."""
-    options: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env={**os.environ, "WAIT": "1"}, **options) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
-
-
-def _by_memcheck(program: Path, directory: Path) -> dict[str, Totals]:
-    """The classes of each case: bytes and blocks."""
-    suppressions = directory / "suppressions"
-    suppressions.write_text(_SUPPRESSIONS)
-    options = ["--leak-check=full", "--show-leak-kinds=none", "--run-libc-freeres=no", "--run-cxx-freeres=no"]
-    options += ["--sim-hints=no-nptl-pthread-stackcache", "--soname-synonyms=somalloc=nouserintercepts"]
-    options += [f"--suppressions={suppressions}", f"--log-file={directory}/%p"]
-    done = subprocess.run(["valgrind", *options, program, "each"], capture_output=True, text=True, check=True)
-    found = {}
-    for line in done.stdout.splitlines():
-        name, pid = line.split()
-        text = (directory / pid).read_text()
-        rows = [re.search(rf"{kind}: ([\d,]+) bytes in ([\d,]+) blocks", text) for kind in _CLASSES]
-        if not all(rows):
-            assert "no leaks are possible" in text
-        found[name] = tuple(tuple(int(n.replace(",", "")) for n in row.groups()) if row else (0, 0) for row in rows)
-    return found  # type: ignore[return-value]
-
-
-def _totals(found: Leaks) -> Totals:
-    """The classes of all blocks but the C library's own."""
-    mine = ~np.isin(found.heap.addresses, np.array(found.roots.own, np.uint64))
-    sizes, kind = found.heap.sizes[mine], found.verdicts.kind[mine]
-    return tuple((int(sizes[kind == number].sum()), int((kind == number).sum())) for number in range(4))
-
-
-def _plus(totals: Totals, more: Sequence[int]) -> Totals:
-    return tuple((size + extra, blocks) for (size, blocks), extra in zip(totals, more, strict=True))
-
-
-@pytest.mark.parametrize("language", ["c", "cc"])
-def test_classes_blocks_and_bytes_of_each_program_are_memchecks(
-    programs: Path, tmp_path: Path, language: str
-) -> None:
-    # Some 30 s: valgrind runs all programs, each in a child of one process.
-    program = programs / f"cases_{language}"
-    expected = _by_memcheck(program, tmp_path)
-    found, wanted = {}, {}
-    for name, totals in expected.items():
-        if name in _NOT_COMPARED:
-            continue
-        with _waiting(program, name) as process:
-            found[name] = _totals(insitu.leaks(process.pid))
-        wanted[name] = _plus(totals, _MORE_BYTES.get(name, (0, 0, 0, 0)) if language == "c" else _POOL)
-    assert found == wanted and len(found) >= 30
-
-
 def test_the_blocks_are_those_that_the_program_has_with_threads_and_free_ones_between(programs: Path) -> None:
-    with _waiting(programs / "live_blocks_c") as process:
+    with waiting(programs / "live_blocks_c") as process:
         found = insitu.leaks(process.pid)
         text = process.communicate("\n")[0]
     live = {int(address, 16): int(size) for address, size in (line.split() for line in text.splitlines())}
@@ -154,7 +54,7 @@ def test_a_command_just_before_it_exits_has_the_leaks_of_the_running_one(
 ) -> None:
     program = programs / f"cases_{language}"
     for name in names.split():
-        with _waiting(program, name) as process:
+        with waiting(program, name) as process:
             expected = [total._asdict() for total in insitu.leaks(process.pid).totals]
         assert _document("--", program, name)["classes"] == expected, name
 
@@ -250,7 +150,7 @@ def _wait_channel(pid: str) -> str:
 
 
 def test_a_chain_leads_from_the_root_to_the_block(programs: Path) -> None:
-    with _waiting(programs / "cases_c", "large_kept") as process:
+    with waiting(programs / "cases_c", "large_kept") as process:
         (group,) = [each for each in _document("--show", "all", process.pid)["groups"] if each["size"] == 409600 - 16]
         chain = _document("--why", hex(group["example"]), process.pid)["chain"]
     assert chain[0]["where"] == "kept in cases_c"
@@ -258,42 +158,42 @@ def test_a_chain_leads_from_the_root_to_the_block(programs: Path) -> None:
 
 
 def test_a_register_is_a_root(programs: Path) -> None:
-    with _waiting(programs / "cases_c", "by_register") as process:
+    with waiting(programs / "cases_c", "by_register") as process:
         found = insitu.leaks(process.pid)
-        assert _totals(found) == ((0, 0), (0, 0), (0, 0), (104, 1))
+        assert class_totals(found) == ((0, 0), (0, 0), (0, 0), (104, 1))
         (address,) = found.heap.addresses.tolist()
         assert address in {value for _, name, value in found.roots.registers if name == "r12"}
 
 
 def test_what_only_the_stack_of_an_ended_thread_leads_to_is_lost(programs: Path) -> None:
-    with _waiting(programs / "cases_c", "ended_thread") as process:
-        assert _totals(insitu.leaks(process.pid)) == ((104 + 72, 2), (0, 0), (0, 0), (0, 0))
+    with waiting(programs / "cases_c", "ended_thread") as process:
+        assert class_totals(insitu.leaks(process.pid)) == ((104 + 72, 2), (0, 0), (0, 0), (0, 0))
 
 
 def test_who_keeps_how_much_alive_is_what_would_be_freed(programs: Path) -> None:
-    with _waiting(programs / "cases_c", "array_of_blocks") as process:
+    with waiting(programs / "cases_c", "array_of_blocks") as process:
         found = insitu.leaks(process.pid)
     (holder,) = dominators(found)
-    assert (holder.bytes, holder.blocks) == _totals(found)[3] and holder.size == 808
-    with _waiting(programs / "cases_cc", "map_kept") as process:
+    assert (holder.bytes, holder.blocks) == class_totals(found)[3] and holder.size == 808
+    with waiting(programs / "cases_cc", "map_kept") as process:
         most = dominators(insitu.leaks(process.pid))[1]
     assert most.blocks == 101  # the map, 50 nodes, 50 texts; the pool of libstdc++ has more bytes
 
 
 def test_objects_are_named_by_their_class_and_texts_shown(programs: Path) -> None:
-    with _waiting(programs / "cases_cc", "objects_lost") as process:
+    with waiting(programs / "cases_cc", "objects_lost") as process:
         groups = _document(process.pid)["groups"]
     assert [(group["content"], group["name"], group["blocks"]) for group in groups] == [
         ("object", "Shape", 20),
         ("object", "Both", 10),
     ]
-    with _waiting(programs / "cases_c", "lost_strings") as process:
+    with waiting(programs / "cases_c", "lost_strings") as process:
         text = _command(process.pid).stdout
     assert "most: 9 blocks of 40 bytes, text such as 'the same text each time'" in text
 
 
 def test_a_session_has_a_row_for_each_block(programs: Path, tmp_path: Path) -> None:
-    with _waiting(programs / "cases_c", "circle_with_tail") as process:
+    with waiting(programs / "cases_c", "circle_with_tail") as process:
         _command("-q", "-o", tmp_path / "now.insitu", process.pid)
     with insitu.open(tmp_path / "now.insitu") as session:
         rows = session.sql("select class, size, lost_with = address from heap_block order by address").rows()
@@ -310,7 +210,7 @@ def test_a_session_has_a_row_for_each_block(programs: Path, tmp_path: Path) -> N
     ("language", "name"), [("c", "list_cut"), ("c", "five_threads"), ("c", "large_kept"), ("cc", "owner_lost")]
 )
 def test_a_core_file_has_the_leaks_of_the_process(programs: Path, tmp_path: Path, language: str, name: str) -> None:
-    with _waiting(programs / f"cases_{language}", name) as process:
+    with waiting(programs / f"cases_{language}", name) as process:
         expected = _document("--show", "all", process.pid)
         subprocess.run(["gcore", "-o", tmp_path / "core", str(process.pid)], check=True, capture_output=True)
     (core,) = tmp_path.glob("core.*")
@@ -324,7 +224,7 @@ def test_a_core_file_has_the_leaks_of_the_process(programs: Path, tmp_path: Path
 
 
 def test_a_size_that_was_overwritten_is_reported_and_the_rest_is_found(programs: Path) -> None:
-    with _waiting(programs / "cases_c", "long_list_lost") as process:
+    with waiting(programs / "cases_c", "long_list_lost") as process:
         before = insitu.leaks(process.pid)
         victim = int(before.heap.addresses[5000])
         with Path(f"/proc/{process.pid}/mem").open("r+b", buffering=0) as memory:
@@ -340,7 +240,7 @@ def test_a_killed_insitu_lets_the_process_run_on(programs: Path) -> None:
         "import sys, time\nfrom insitu.inspect.stopped_threads import while_stopped\n"
         "while_stopped(int(sys.argv[1]), lambda stopped: (print(len(stopped), flush=True), time.sleep(600)))"
     )
-    with _waiting(programs / "cases_c", "lost_one") as process:
+    with waiting(programs / "cases_c", "lost_one") as process:
         command = [sys.executable, "-c", script, str(process.pid)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tracer:
             assert tracer.stdout is not None and tracer.stdout.readline() == "1\n"
@@ -353,7 +253,7 @@ def test_a_killed_insitu_lets_the_process_run_on(programs: Path) -> None:
 def test_a_process_that_is_killed_meanwhile_is_an_error_or_was_copied_before(programs: Path) -> None:
     refused = 0
     for delay in range(12):
-        with _waiting(programs / "cases_c", "long_list_lost") as process:
+        with waiting(programs / "cases_c", "long_list_lost") as process:
             killer = threading.Timer(delay / 1000, process.kill)
             killer.start()
             try:
@@ -371,7 +271,7 @@ def test_what_cannot_be_looked_at_is_one_line(programs: Path) -> None:
         assert "zombie" in _refused(process.pid)
     assert "no process" in _refused(process.pid)
     assert "kernel thread" in _refused(2) or os.geteuid()
-    with _waiting(programs / "cases_c", "large_lost") as process:
+    with waiting(programs / "cases_c", "large_lost") as process:
         assert "--max-memory" in _refused("--max-memory", "64K", process.pid)
         assert "is in no block" in _refused("--why", "0x1000", process.pid)
     with subprocess.Popen(["sleep", "600"]) as process:
@@ -400,7 +300,7 @@ def test_a_glibc_whose_heap_is_not_known_is_refused(
     assert many == 1
     (tmp_path / "libc.so.6").write_bytes(data)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-    with _waiting(programs / "cases_c", "lost_one") as process:
+    with waiting(programs / "cases_c", "lost_one") as process:
         monkeypatch.delenv("LD_LIBRARY_PATH")
         if refused:
             assert f"glibc {version}, whose heap" in _refused(process.pid)
@@ -416,7 +316,7 @@ def test_a_hundred_thousand_mappings_are_copied(programs: Path) -> None:
         f"[libc.mprotect(start + 8192 * at, 4096, 1) for at in range({_mappings() // 2 - 500})]\n"
         "print(flush=True)\ninput()"
     )
-    with _waiting(sys.executable, "-c", script) as process:
+    with waiting(sys.executable, "-c", script) as process:
         found = insitu.leaks(process.pid)
     assert len(found.snapshot.areas) > _mappings() - 1500 and len(found.heap.addresses) > 100
 

@@ -21,7 +21,7 @@ static APART void scrub(void)
 	for (size_t at = 0; at < sizeof room; at++)
 		room[at] = 0;
 	__asm__ volatile("xor %%ebx, %%ebx\n xor %%r12d, %%r12d\n xor %%r13d, %%r13d\n xor %%r14d, %%r14d\n"
-			 "xor %%r15d, %%r15d\n" ::: "rbx", "r12", "r13", "r14", "r15", "rax", "rcx", "rdx", "rsi", "rdi",
+			 "xor %%r15d, %%r15d\n xor %%r8d, %%r8d\n xor %%r9d, %%r9d\n xor %%r10d, %%r10d\n" ::: "rbx", "r12", "r13", "r14", "r15", "rax", "rcx", "rdx", "rsi", "rdi",
 			 "r8", "r9", "r10", "r11", "memory");
 }
 
