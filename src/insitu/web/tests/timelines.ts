@@ -5,7 +5,7 @@ import { Model } from "../src/timeline/model";
 
 const STATES = ["preempted", "runnable", "running", "sleeping", "uninterruptible"];
 
-type State = [time: number, duration: number, thread: number, what: string, cpu?: number, waker?: number];
+export type State = [time: number, duration: number, thread: number, what: string, cpu?: number, waker?: number];
 type Span = [time: number, duration: number, thread: number, name: string];
 
 /**

@@ -53,16 +53,20 @@ export class Model {
     this.end = meta.endNs;
     const threads = meta.threads.tid.length;
     this.stateClass = Int8Array.from(meta.states, (name) => CLASS_OF[name] ?? -1);
-    const moments = (time: Float64Array, rows: Int32Array[]): Lane[] =>
-      rows.map((each) => new Lane(time, null, each));
-    const lanes = (rows: Int32Array[]): Lane[] =>
-      rows.map((each) => new Lane(data.stateTime, data.stateDuration, each));
+    const moments = (time: Float64Array, rows: Int32Array[], what: Int32Array): Lane[] =>
+      rows.map((each) => new Lane(time, null, each, what));
+    const lanes = (rows: Int32Array[], what: Int32Array): Lane[] =>
+      rows.map((each) => new Lane(data.stateTime, data.stateDuration, each, what));
     const { stateThread, stateCpu, stateWhat, spanThread, spanCategory } = data;
-    this.states = lanes(grouped(stateThread.length, threads, (row) => (stateThread[row] ? stateThread[row] : -1)));
+    this.states = lanes(
+      grouped(stateThread.length, threads, (row) => (stateThread[row] ? stateThread[row] : -1)),
+      stateWhat,
+    );
     const cpus = stateCpu.reduce((most, cpu) => Math.max(most, cpu), 0);
     const running = meta.states.indexOf("running");
     this.cpus = lanes(
       grouped(stateThread.length, cpus, (row) => (stateWhat[row] === running ? stateCpu[row] - 1 : -1)),
+      stateThread,
     );
     this.spans = grouped(spanThread.length, threads, (row) => spanThread[row]).map((rows) =>
       [...new Set(Array.from(rows, (row) => spanCategory[row]))]
@@ -73,6 +77,7 @@ export class Model {
             data.spanTime,
             data.spanDuration,
             rows.filter((row) => spanCategory[row] === category),
+            data.spanName,
             MOST_LANES,
           ),
         })),
@@ -81,14 +86,17 @@ export class Model {
     this.samples = moments(
       data.sampleTime,
       grouped(sampleThread.length, threads, (row) => sampleThread[row]),
+      data.sampleType,
     );
     this.events = moments(
       data.eventTime,
       grouped(eventThread.length, threads, (row) => eventThread[row]),
+      data.eventType,
     );
     this.counters = moments(
       data.counterTime,
       grouped(counterTrack.length, meta.counters.name.length, (row) => counterTrack[row]),
+      counterTrack,
     );
   }
 
