@@ -431,6 +431,16 @@ describe("tracks", () => {
     expect(names.slice(5)).toEqual(["prog 10", "main 10", "work", "helper 11", "work", "vm: disk 20"]);
   });
 
+  it("of a guest's CPU and of the host's thread that runs it name each other", () => {
+    const { meta } = timeline().data;
+    const machines = { name: ["host", "vm"], firstCpu: [0, 1] };
+    const more = { meta: { ...meta, machines, virtualCpus: { cpu: [1], thread: [HELPER] } } };
+    const hints = tracksOf(timeline(undefined, undefined, more)).map(({ name, hint }) => [name, hint]);
+    expect(hints).toContainEqual(["vm: CPU 0", "run by helper 11"]);
+    expect(hints).toContainEqual(["helper 11", "runs vm: CPU 0"]);
+    expect(hints.filter(([, hint]) => /^runs? /.test(hint)).length).toBe(2);
+  });
+
   it("fold, stay on top when pinned, and are filtered by the names of threads and processes", () => {
     const shown = (collapsed: string[], pinned: string[], filter: RegExp | null): [string[], string[]] => {
       const layout = layOut(tracks, new Set(collapsed), new Set(pinned), filter);

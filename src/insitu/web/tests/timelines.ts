@@ -71,6 +71,7 @@ export function timeline(states: State[] = FIRST, spans: Span[] = SPANS, more: P
       threads: { tid: [0, 10, 11, 20], comm: ["", "main", "helper", "disk"], process: [0, 1, 1, 2] },
       processes: { pid: [0, 10, 20], name: ["", "prog", "disk"], machine: [0, 0, 0] },
       machines: { name: [""], firstCpu: [0] },
+      virtualCpus: { cpu: [], thread: [] },
       states: STATES,
       names,
       categories: ["work"],

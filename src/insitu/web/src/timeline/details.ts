@@ -32,6 +32,7 @@ export class Details {
     const facts: [string, string | HTMLElement][] = [["start", moment(start, 1)]];
     if (timed) facts.push(["duration", `${length(duration)}${open ? ", then the recording ended" : ""}`]);
     if (thread) facts.push(["thread", model.thread(thread)]);
+    for (const cpu of model.virtualCpusOf(thread)) facts.push(["runs", this.cpuAt(cpu, start)]);
     if (thread) facts.push(["process", model.process(model.data.meta.threads.process[thread])]);
     facts.push(...this.more(row));
     this.element.replaceChildren(
@@ -120,6 +121,8 @@ export class Details {
       return [["value", exact(data.counterValue[row.row], data.meta.counters.unit[data.counterTrack[row.row]])]];
     const cpu = row.kind === "span" ? 0 : data[`${row.kind}Cpu`][row.row];
     const found: [string, string | HTMLElement][] = cpu ? [["CPU", model.cpu(cpu - 1, "")]] : [];
+    const host = cpu ? model.hostThread(cpu - 1) : 0;
+    if (host) found.push(["CPU run by", this.threadAt(host, model.start(row))]);
     if (row.kind === "state") {
       const call = spanAt(model, data.stateThread[row.row], data.stateTime[row.row]);
       if (call) found.push(["in", this.link(call, model.name(call) + model.text(call))]);
@@ -265,6 +268,16 @@ export class Details {
       : this.link({ kind: "state", row }, model.thread(thread));
   }
 
+  /** A CPU, as a link to what ran on it at a time. */
+  private cpuAt(cpu: number, t: number): HTMLElement {
+    const { model } = this;
+    const lane = model.cpus[cpu];
+    const row = lane?.rows[Math.max(0, lane.firstFrom(t + 1) - 1)];
+    return row === undefined
+      ? element("span", {}, model.cpu(cpu))
+      : this.link({ kind: "state", row }, model.cpu(cpu));
+  }
+
   private stateTable(states: statistics.ThreadTimes[], width: number): HTMLElement[] {
     const { model } = this;
     const columns: [title: string, states: string[]][] = [
@@ -276,7 +289,7 @@ export class Details {
     const sumOf = (each: statistics.ThreadTimes, names: string[]): number =>
       names.reduce((sum, name) => sum + (each.times.get(name) ?? 0), 0);
     const rows = states.map((each) => [
-      model.thread(each.thread),
+      [model.thread(each.thread), model.runs(each.thread)].filter(Boolean).join(" · "),
       ...columns.map(([, names]) => {
         const sum = sumOf(each, names);
         return sum ? time(sum, ` · ${percent(sum, width)}`) : "–";

@@ -120,6 +120,24 @@ export class Model {
     return this.of(machine, `${word}${cpu - firstCpu[machine]}`);
   }
 
+  /** The host's thread that runs a CPU of a guest; 0: the host's own CPU, or not known. */
+  hostThread(cpu: number): number {
+    const { virtualCpus } = this.data.meta;
+    return virtualCpus.thread[virtualCpus.cpu.indexOf(cpu)] ?? 0;
+  }
+
+  /** The CPUs of guests that a thread of the host runs: one, as a rule. */
+  virtualCpusOf(thread: number): number[] {
+    const { cpu, thread: threads } = this.data.meta.virtualCpus;
+    return thread ? cpu.filter((_, at) => threads[at] === thread) : [];
+  }
+
+  /** "runs vm: CPU 0" of a thread that runs a CPU of a guest, else "". */
+  runs(thread: number): string {
+    const cpus = this.virtualCpusOf(thread).map((cpu) => this.cpu(cpu));
+    return cpus.length ? `runs ${cpus.join(", ")}` : "";
+  }
+
   /** The name of something of a machine. */
   private of(machine: number, name: string): string {
     return machine ? `${this.data.meta.machines.name[machine]}: ${name}` : name;

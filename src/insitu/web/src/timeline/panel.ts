@@ -281,6 +281,18 @@ export class TimelinePanel {
     if (next >= 0) this.go({ kind: "state", row: next });
   }
 
+  /** From a CPU of a guest to the host's thread that runs it, and what that did in the middle of what is shown. */
+  showHostThread(cpu: number): void {
+    const thread = this.model.hostThread(cpu);
+    const track = this.tracks.find(({ type, of }) => of === thread && type === "state");
+    if (!thread || !track) return;
+    if (this.canvas.collapsed.delete(track.group)) this.layOut();
+    const { from, to } = this.canvas.view;
+    const [lane] = track.lanes;
+    this.select({ kind: "state", row: lane.rows[Math.max(0, lane.firstFrom((from + to) / 2) - 1)] });
+    this.canvas.reveal(track.id);
+  }
+
   // Search
 
   private search(): void {

@@ -41,9 +41,12 @@ export function tracksOf(model: Model): Track[] {
   };
   if (model.cpus.some((lane) => lane.length)) {
     add({ id: "cpus", type: "group", name: "CPUs", of: -1, group: "cpus", depth: 0 });
-    for (const [cpu, lane] of model.cpus.entries())
-      if (lane.length)
-        add({ id: `c${cpu}`, type: "cpu", name: model.cpu(cpu), of: cpu, group: "cpus", lanes: [lane] });
+    for (const [cpu, lane] of model.cpus.entries()) {
+      if (!lane.length) continue;
+      const host = model.hostThread(cpu);
+      const hint = host ? `run by ${model.thread(host)}` : "";
+      add({ id: `c${cpu}`, type: "cpu", name: model.cpu(cpu), hint, of: cpu, group: "cpus", lanes: [lane] });
+    }
   }
   const shared = meta.counters.name.map((_, at) => at).filter((at) => !meta.counters.thread[at]);
   if (shared.length) {
@@ -110,7 +113,7 @@ function addThread(
       id: `t${thread}${suffix}`,
       type,
       name: first ? name : own,
-      hint: first ? own : "",
+      hint: first ? [own, model.runs(thread)].filter(Boolean).join(" · ") : "",
       of: at,
       group,
       lanes,
