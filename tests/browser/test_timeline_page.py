@@ -192,7 +192,7 @@ def test_a_dragged_range_has_the_statistics_of_its_part_of_everything(page: Page
     assert spans["work"] == ["1", "40 ms", "0 ns", "40 ms"]
     assert spans["futex"] == ["1", "36 ms", "36 ms", "36 ms"]
     assert table(page, "Events") == {"opened": ["1"]}
-    assert table(page, "Counters")["queue"] == ["1", "8 requests", "8 requests", "8 requests"]
+    assert table(page, "Counters")["queue (requests)"] == ["1", "8 requests", "8 requests", "8 requests"]
     page.keyboard.press("f")
     assert shown(page) == (5, 45)
     page.keyboard.press("Escape")
@@ -282,6 +282,57 @@ def test_groups_collapse_tracks_are_pinned_and_filtered(page: Page) -> None:
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
     assert list(table(page, "Threads")) == ["busy 200"]
+
+
+def test_what_is_empty_says_so(page: Page, open_page: Open, tmp_path: Path) -> None:
+    message = page.locator(".empty")
+    expect(message).to_be_hidden()
+    page.get_by_placeholder("Filter tracks").fill("nobody")
+    expect(message).to_have_text("No thread or process has a name that matches")
+    page.get_by_placeholder("Filter tracks").fill("busy")
+    expect(message).to_be_hidden()
+    path = tmp_path / "run.insitu"
+    create(path, Manifest.here(procfs, start_ns=START), procfs)
+    with SessionWriter.on_disk(path) as writer:
+        utid = writer.processes.thread(5, writer.processes.process(5), name="slow")
+        writer.append(OPENED, {"ts_ns": [START, START + 90 * MS], "utid": [utid] * 2, "path": ["/a", "/b"]})
+        writer.finish(end_ns=START + 100 * MS)
+    with Session(path) as opened:
+        quiet = open_page(timeline_html(timeline(opened, title="x", seconds=(0.02, 0.06))))
+    expect(quiet.locator(".empty")).to_have_text("Nothing was recorded in this time")
+
+
+def _contained(page: Page, selector: str) -> list[str]:
+    """Texts of the elements that lie in the window whole, and are not cut."""
+    found: list[str] = page.evaluate(
+        """(selector) => [...document.querySelectorAll(selector)].filter((each) => {
+            const { left, top, right, bottom } = each.getBoundingClientRect();
+            const fits = left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight;
+            return fits && each.scrollWidth <= each.clientWidth + 1;
+        }).map((each) => each.textContent)""",
+        selector,
+    )
+    return found
+
+
+def test_a_narrow_window_has_the_whole_legend_and_long_names_in_full_when_pointed_at(
+    open_page: Open, tmp_path: Path
+) -> None:
+    name = "a-name-of-a-thread-that-is-much-too-long"
+    with Session(session(tmp_path / "run.insitu", name=name)) as opened:
+        html = timeline_html(timeline(opened, title="x"))
+    for width in (600, 1280):
+        page = open_page(html, viewport={"width": width, "height": 800})
+        states = ["running", "runnable", "preempted", "sleeping", "uninterruptible"]
+        assert _contained(page, "footer.legend em") == [*states, "busy", "helper"]
+        assert page.locator("footer.legend span").nth(6).get_attribute("title") == name
+        swatches = page.evaluate(
+            "[...document.querySelectorAll('footer.legend i')].map((each) => each.getBoundingClientRect().width)"
+        )
+        assert swatches == [12] * 8
+        _, y = place(page, "t1", 5)
+        page.mouse.move(60, y)
+        expect(page.locator(".tooltip")).to_have_text(f"{name} 100")
 
 
 def test_a_link_opens_the_same_view_and_selection(page: Page, open_page: Open, html: str) -> None:

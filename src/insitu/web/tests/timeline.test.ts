@@ -192,6 +192,33 @@ function alternating(count: number, period: number, share: number): State[] {
   return states;
 }
 
+/** The contrast of two colours by WCAG 2: of CSS "#rrggbb" and of a pixel. */
+function contrast(text: string, pixel: number): number {
+  const light = ([red, green, blue]: number[]): number => {
+    const linear = (value: number): number => (value <= 10 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
+  };
+  const [one, other] = [
+    light([1, 3, 5].map((at) => Number.parseInt(text.slice(at, at + 2), 16))),
+    light([0, 8, 16].map((shift) => (pixel >> shift) & 255)),
+  ];
+  return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+}
+
+describe("texts", () => {
+  it.each(["light", "dark"] as const)("are legible on every colour that they are written on (%s)", (theme) => {
+    const states = ["running", "runnable", "preempted", "sleeping", "uninterruptible", "stopped", "unknown"];
+    const colours = coloursOf(theme, states);
+    for (const [at, state] of states.entries())
+      expect(contrast(colours.text, colours.state[at]), state).toBeGreaterThan(4.5);
+    for (let name = 0; name < 3000; name++)
+      expect(contrast(colours.text, colours.name(`thread-${name}`)), `thread-${name}`).toBeGreaterThan(4.5);
+    for (const behind of [colours.stage, colours.group])
+      for (const text of [colours.ink, colours.quiet, colours.accent])
+        expect(contrast(text, behind)).toBeGreaterThan(4.5);
+  });
+});
+
 describe("a drawing", () => {
   const HEIGHT = 100;
   const WIDTH = 500;

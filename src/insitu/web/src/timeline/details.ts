@@ -10,6 +10,8 @@ import { callOf, chain, cpuGot, following, occupants, spanAt, type Step, waitsFo
 
 const MOST_FRAMES = 200;
 const MOST_ROWS = 100;
+/** Units that values are short with; others stand beside the counter's name. */
+const SCALED = new Set(["ns", "bytes", ""]);
 const NOT_RUNNING = new Set(["sleeping", "uninterruptible", "stopped", "traced", "parked", "idle"]);
 
 export class Details {
@@ -90,11 +92,16 @@ export class Details {
       ...table(
         "Counters",
         ["Name", "Values", "Least", "Mean", "Most"],
-        counters.map(({ counter, count, least, mean, most }) => [
-          model.data.meta.counters.name[counter],
-          count.toLocaleString("en-US"),
-          ...[least, mean, most].map((value) => exact(value, model.data.meta.counters.unit[counter])),
-        ]),
+        counters.map(({ counter, count, least, mean, most }) => {
+          const [name, unit] = [model.data.meta.counters.name[counter], model.data.meta.counters.unit[counter]];
+          return [
+            SCALED.has(unit) ? name : `${name} (${unit})`,
+            count.toLocaleString("en-US"),
+            ...[least, mean, most].map((value) =>
+              element("span", { title: amount(value, unit) }, brief(value, SCALED.has(unit) ? unit : "")),
+            ),
+          ];
+        }),
       ),
     );
     this.element.scrollTop = 0;
@@ -118,7 +125,7 @@ export class Details {
     const { model } = this;
     const { data } = model;
     if (row.kind === "counter")
-      return [["value", exact(data.counterValue[row.row], data.meta.counters.unit[data.counterTrack[row.row]])]];
+      return [["value", amount(data.counterValue[row.row], data.meta.counters.unit[data.counterTrack[row.row]])]];
     const cpu = row.kind === "span" ? 0 : data[`${row.kind}Cpu`][row.row];
     const found: [string, string | HTMLElement][] = cpu ? [["CPU", model.cpu(cpu - 1, "")]] : [];
     const host = cpu ? model.hostThread(cpu - 1) : 0;
@@ -302,6 +309,12 @@ export class Details {
 /** A time in three digits, that in full when pointed at. */
 function time(ns: number, more = ""): HTMLElement {
   return element("span", { title: length(Math.round(ns)) + more }, brief(Math.round(ns), "ns"));
+}
+
+/** A value of a counter in full; those that are no whole numbers have three decimals. */
+function amount(value: number, unit: string): string {
+  if (Number.isInteger(value) || unit === "ns" || unit === "bytes") return exact(value, unit).trimEnd();
+  return `${value.toLocaleString("en-US", { maximumFractionDigits: 3 })} ${unit}`.trimEnd();
 }
 
 function fact(label: string, value: string | HTMLElement): HTMLElement {
