@@ -9,6 +9,8 @@ const STATE = 20;
 const MARKS = 16;
 const COUNTER = 34;
 const GROUP = 24;
+/** Between a group and a process of one thread, which has no heading: it is not of that group. */
+const GAP = 8;
 /** With more rows than that, processes start collapsed, but for the busiest. */
 const OPEN_ROWS = 60;
 
@@ -185,6 +187,8 @@ export function layOut(tracks: Track[], collapsed: Set<string>, pinned: Set<stri
       above += track.height;
     }
     if (track.type !== "group" && collapsed.has(track.group) && !filter) continue;
+    const before = placed.at(-1)?.track.group ?? "";
+    if (!groups.has(track.group) && groups.has(before)) y += GAP;
     placed.push({ track, y });
     y += track.height;
   }
