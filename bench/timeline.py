@@ -1,4 +1,4 @@
-"""The timeline of many events: time to make the page, its size, and the time of the browser's frames.
+"""The timeline of many events: time to make the page, its size, the browser's memory, and the time of its frames.
 
 Chromium draws without a GPU here: each frame is what the CPU needs for it.
 """
@@ -124,7 +124,19 @@ def _cpu_s(session: Any) -> float:
     return float(next(each["value"] for each in metrics if each["name"] == "ThreadTime"))
 
 
-def main(counts: tuple[int, ...] = (1_000_000, 10_000_000)) -> None:
+def _memory(browser: Any) -> tuple[int, int]:
+    """Resident bytes of the largest of the browser's page processes, now and at most."""
+    found = [(0, 0)]
+    for process in browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]:
+        if process["type"] == "renderer":
+            status = dict(
+                line.split(":", 1) for line in Path(f"/proc/{process['id']}/status").read_text().splitlines()
+            )
+            found.append((int(status["VmRSS"].split()[0]) << 10, int(status["VmHWM"].split()[0]) << 10))
+    return max(found)
+
+
+def main(counts: tuple[int, ...] = (1_000_000, 5_000_000, 10_000_000)) -> None:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory(prefix="insitu-bench-") as directory, sync_playwright() as playwright:
@@ -143,6 +155,7 @@ def main(counts: tuple[int, ...] = (1_000_000, 10_000_000)) -> None:
             page.goto(file.as_uri())
             page.evaluate("insitu.ready")
             loaded = time.perf_counter() - start
+            resident, most = _memory(browser)
             inspector = page.context.new_cdp_session(page)
             inspector.send("Performance.enable")
             idle_ms: list[float] = []
@@ -155,7 +168,8 @@ def main(counts: tuple[int, ...] = (1_000_000, 10_000_000)) -> None:
             frames = np.array(frames_ms) - np.median(idle_ms)  # without what the question itself takes
             print(
                 f"{made.rows:>10,} rows: page made in {made_s:.1f} s, {len(html) / 1e6:.1f} MB, loaded and drawn in "
-                f"{loaded:.1f} s; {len(frames)} frames without a GPU, CPU time of the page: "
+                f"{loaded:.1f} s, memory {resident / 1e6:,.0f} MB, at most {most / 1e6:,.0f}; "
+                f"{len(frames)} frames without a GPU, CPU time of the page: "
                 f"mean {frames.mean():.1f} ms, median {np.median(frames):.1f} ms, "
                 f"p95 {np.percentile(frames, 95):.1f} ms, most {frames.max():.1f} ms "
                 f"(step {frames.argmax()}); {np.mean(frames < 1000 / 60):.1%} below "

@@ -24,6 +24,7 @@ _DECLARED = (
     page_data.TimelineThreads,
     page_data.Processes,
     page_data.Machines,
+    page_data.VirtualCpus,
     page_data.Counters,
     page_data.Functions,
     TimelineMeta,

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from insitu.convert.thread_states import Switches, Wakings, thread_states, write_thread_states
 from insitu.kernel import procfs
-from insitu.session.core_tables import COUNTER, SAMPLE, SPAN, SYSCALL, TRACK
+from insitu.session.core_tables import COUNTER, SAMPLE, SPAN, SYSCALL, TRACK, VIRTUAL_CPU
 from insitu.session.directory import create
 from insitu.session.manifest import Manifest
 from insitu.session.reader import Session
@@ -192,7 +192,7 @@ def test_a_dragged_range_has_the_statistics_of_its_part_of_everything(page: Page
     assert spans["work"] == ["1", "40 ms", "0 ns", "40 ms"]
     assert spans["futex"] == ["1", "36 ms", "36 ms", "36 ms"]
     assert table(page, "Events") == {"opened": ["1"]}
-    assert table(page, "Counters")["queue"] == ["1", "8 requests", "8 requests", "8 requests"]
+    assert table(page, "Counters")["queue (requests)"] == ["1", "8 requests", "8 requests", "8 requests"]
     page.keyboard.press("f")
     assert shown(page) == (5, 45)
     page.keyboard.press("Escape")
@@ -284,6 +284,57 @@ def test_groups_collapse_tracks_are_pinned_and_filtered(page: Page) -> None:
     assert list(table(page, "Threads")) == ["busy 200"]
 
 
+def test_what_is_empty_says_so(page: Page, open_page: Open, tmp_path: Path) -> None:
+    message = page.locator(".empty")
+    expect(message).to_be_hidden()
+    page.get_by_placeholder("Filter tracks").fill("nobody")
+    expect(message).to_have_text("No thread or process has a name that matches")
+    page.get_by_placeholder("Filter tracks").fill("busy")
+    expect(message).to_be_hidden()
+    path = tmp_path / "run.insitu"
+    create(path, Manifest.here(procfs, start_ns=START), procfs)
+    with SessionWriter.on_disk(path) as writer:
+        utid = writer.processes.thread(5, writer.processes.process(5), name="slow")
+        writer.append(OPENED, {"ts_ns": [START, START + 90 * MS], "utid": [utid] * 2, "path": ["/a", "/b"]})
+        writer.finish(end_ns=START + 100 * MS)
+    with Session(path) as opened:
+        quiet = open_page(timeline_html(timeline(opened, title="x", seconds=(0.02, 0.06))))
+    expect(quiet.locator(".empty")).to_have_text("Nothing was recorded in this time")
+
+
+def _contained(page: Page, selector: str) -> list[str]:
+    """Texts of the elements that lie in the window whole, and are not cut."""
+    found: list[str] = page.evaluate(
+        """(selector) => [...document.querySelectorAll(selector)].filter((each) => {
+            const { left, top, right, bottom } = each.getBoundingClientRect();
+            const fits = left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight;
+            return fits && each.scrollWidth <= each.clientWidth + 1;
+        }).map((each) => each.textContent)""",
+        selector,
+    )
+    return found
+
+
+def test_a_narrow_window_has_the_whole_legend_and_long_names_in_full_when_pointed_at(
+    open_page: Open, tmp_path: Path
+) -> None:
+    name = "a-name-of-a-thread-that-is-much-too-long"
+    with Session(session(tmp_path / "run.insitu", name=name)) as opened:
+        html = timeline_html(timeline(opened, title="x"))
+    for width in (600, 1280):
+        page = open_page(html, viewport={"width": width, "height": 800})
+        states = ["running", "runnable", "preempted", "sleeping", "uninterruptible"]
+        assert _contained(page, "footer.legend em") == [*states, "busy", "helper"]
+        assert page.locator("footer.legend span").nth(6).get_attribute("title") == name
+        swatches = page.evaluate(
+            "[...document.querySelectorAll('footer.legend i')].map((each) => each.getBoundingClientRect().width)"
+        )
+        assert swatches == [12] * 8
+        _, y = place(page, "t1", 5)
+        page.mouse.move(60, y)
+        expect(page.locator(".tooltip")).to_have_text(f"{name} 100")
+
+
 def test_a_link_opens_the_same_view_and_selection(page: Page, open_page: Open, html: str) -> None:
     page.evaluate(f"insitu.panel().look({{from: {20 * MS}, to: {70 * MS}}})")
     page.mouse.click(*place(page, track(page, "main 100"), 50))
@@ -323,6 +374,51 @@ def test_times_of_a_recording_of_days_are_exact(tmp_path: Path, open_page: Open)
     page.mouse.click(*place(page, "t1s0", (3 * day + 7) / MS))
     assert facts(page)["start"] == "259200.000 000 007 s"
     assert facts(page)["duration"] == "123.456789 ms"
+
+
+def _states(writer: SessionWriter, switches: list[tuple[int, int, int, int, int]]) -> None:
+    """Add the states of threads by switches (ms, CPU, thread that leaves, its state, thread that comes)."""
+    ts_ms, cpu, prev, state, following = np.array(switches, np.int64).T
+    narrow = [each.astype(np.int32) for each in (cpu, prev, following)]
+    nobody = np.zeros(0, np.int32)
+    found = Switches(START + ts_ms * MS, narrow[0], narrow[1], state, narrow[2])
+    write_thread_states(
+        writer, thread_states(found, Wakings(nobody.astype(np.int64), nobody, nobody), start_ns=START)
+    )
+
+
+def test_a_guests_cpu_and_the_hosts_thread_that_runs_it_lead_to_each_other(tmp_path: Path, open_page: Open) -> None:
+    path = tmp_path / "run.insitu"
+    create(path, Manifest.here(procfs, start_ns=START), procfs)
+    with SessionWriter.on_disk(path) as writer:
+        vcpu = writer.processes.thread(31, writer.processes.process(30, exe="/usr/bin/qemu"), name="CPU 0/KVM")
+        writer.append(VIRTUAL_CPU, {"cpu": [1], "machine": [1], "utid": [vcpu]})
+        _states(writer, [(0, 0, 0, 0, 31), (60, 0, 31, 1, 0)])
+        writer.begin_machine("vm", kernel="6.12", first_cpu=1, cpus=1, events="vm.")
+        writer.processes.thread(7, writer.processes.process(7), name="init")
+        _states(writer, [(10, 1, 0, 0, 7), (50, 1, 7, 1, 0)])
+        writer.finish(end_ns=START + 100 * MS)
+    with Session(path) as opened:
+        page = open_page(timeline_html(timeline(opened, title="x")))
+    hints = dict(page.evaluate("insitu.panel().tracks.map(({name, hint}) => [name, hint])"))
+    assert hints["vm: CPU 0"] == "run by CPU 0/KVM 31"
+    assert hints["CPU 0/KVM 31"] == "runs vm: CPU 0"
+    assert hints["CPU 0"] == hints["vm: init 7"] == ""
+    assert list(table(page, "Threads")) == ["CPU 0/KVM 31 · runs vm: CPU 0", "vm: init 7"]
+    # By the track's name to the thread, and what it did then.
+    _, y = place(page, track(page, "vm: CPU 0"), 30)
+    page.mouse.move(60, y)
+    expect(page.locator(".tooltip")).to_contain_text("run by CPU 0/KVM 31")
+    page.mouse.click(60, y)
+    expect(page.locator("aside h2")).to_have_text("running")
+    assert facts(page)["thread"] == "CPU 0/KVM 31"
+    assert facts(page)["duration"] == "60 ms"
+    # From there to what the guest's CPU ran, and back.
+    page.locator("aside .facts").get_by_role("button", name="vm: CPU 0").click()
+    assert facts(page)["thread"] == "vm: init 7"
+    assert (facts(page)["CPU"], facts(page)["CPU run by"]) == ("vm: 0", "CPU 0/KVM 31")
+    page.locator("aside .facts").get_by_role("button", name="CPU 0/KVM 31").click()
+    assert facts(page)["thread"] == "CPU 0/KVM 31"
 
 
 def test_a_range_of_the_recording_begins_at_its_own_time(tmp_path: Path, open_page: Open) -> None:

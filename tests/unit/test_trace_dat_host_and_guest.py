@@ -27,8 +27,14 @@ _FIRST_CPU = 2
 _MACHINE_PIDS = 1 << 23
 
 
-def _host(directory, name="vm"):
-    told = name.encode() + b"\0" + struct.pack("<QI", _GUEST_ID, 0)
+# Which thread of the host runs which CPU of the guest: that of CPU 0 has no events, that of CPU 2 is not known to
+# trace-cmd, and the guest has no CPU 7.
+_HOST_TIDS = {0: 31337, 1: 19707, 2: -1, 7: 19708}
+
+
+def _host(directory, name="vm", tids=()):
+    told = name.encode() + b"\0" + struct.pack("<QI", _GUEST_ID, len(tids))
+    told += b"".join(struct.pack("<Ii", *pair) for pair in tids)
     return files.with_options(files.file("version_7_plain", directory), {Option.GUEST: told})
 
 
@@ -41,7 +47,7 @@ def _guest(directory):
 def runs(tmp_path_factory):
     """Sessions: both, the host and the guest alone."""
     home = tmp_path_factory.mktemp("pair")
-    host, guest = _host(home), _guest(home)
+    host, guest = _host(home, tids=tuple(_HOST_TIDS.items())), _guest(home)
     both, alone, on_host = (home / name for name in ("both.insitu", "host.insitu", "guest.insitu"))
     assert main(["import", str(host), "--guest", str(guest), "-o", str(both)]) == 0
     import_file(host, alone)
@@ -99,6 +105,36 @@ def test_the_machines_say_which_cpus_are_theirs(both):
         (0, "vm", "6.18.44-fc-v769", 0, 2, ""),  # its host name is vm, too
         (1, "vm", "6.12.117+deb12-amd64", 2, 2, "vm."),
     ]
+
+
+def test_the_threads_of_the_host_that_run_the_guests_cpus_are_kept(both, runs):
+    rows = """select v.cpu, machine.name, v.cpu - first_cpu, tid, process.machine from virtual_cpu v
+        join machine on machine.id = v.machine join thread using (utid) join process using (upid) order by v.cpu"""
+    assert both.sql(rows).rows() == [
+        (_FIRST_CPU, "vm", 0, _HOST_TIDS[0], 0),
+        (_FIRST_CPU + 1, "vm", 1, _HOST_TIDS[1], 0),
+    ]
+    # The thread is the one that the host's events have.
+    ran = both.sql("select count(*) from thread_state join virtual_cpu using (utid) where state = 'running'").item()
+    assert ran
+    for alone in runs[1:]:
+        with open_session(alone) as session:
+            assert "virtual_cpu" not in session.tables
+
+
+def test_the_timeline_knows_the_threads_that_run_the_guests_cpus(both):
+    meta = timeline(both).meta
+    threads, known = meta["threads"], meta["virtualCpus"]
+    assert known["cpu"] == [_FIRST_CPU, _FIRST_CPU + 1]
+    assert [threads["tid"][thread] for thread in known["thread"]] == [_HOST_TIDS[0], _HOST_TIDS[1]]
+    assert [meta["processes"]["machine"][threads["process"][thread]] for thread in known["thread"]] == [0, 0]
+
+
+def test_a_list_of_a_guests_cpus_that_ends_too_early_is_damage(tmp_path, capsys):
+    told = b"vm\0" + struct.pack("<QIIi", _GUEST_ID, 3, 0, 19707)
+    host = files.with_options(files.file("version_7_plain", tmp_path), {Option.GUEST: told})
+    assert main(["import", str(host), "-o", str(tmp_path / "run.insitu")]) == 1
+    assert "damaged trace.dat" in capsys.readouterr().err
 
 
 def test_thread_states_and_system_calls_are_those_of_each_alone(runs):

@@ -23,6 +23,7 @@ __all__ = [
     "THREAD_NAME",
     "THREAD_STATE",
     "TRACK",
+    "VIRTUAL_CPU",
 ]
 
 _START: Final = "start; 0: before the recording"
@@ -74,6 +75,17 @@ THREAD: Final = register(
             Column("start_ns", "timestamp", _START),
             Column("end_ns", "timestamp", _END, nullable=True),
             Column("name", "name", "its last name"),
+        ),
+    )
+)
+VIRTUAL_CPU: Final = register(
+    Table(
+        "virtual_cpu",
+        "Which thread of the host runs a CPU of a guest, where the recording says so.",
+        (
+            Column("cpu", "cpu", "the guest's CPU, by the session's number: its own plus `machine.first_cpu`"),
+            Column("machine", "machine", "the guest"),
+            Column("utid", "utid", "the host's thread"),
         ),
     )
 )

@@ -120,6 +120,13 @@ class Machines(TypedDict):
     firstCpu: Annotated[list[int], "What CPU 0 of each is called in the page's arrays."]
 
 
+class VirtualCpus(TypedDict):
+    """CPUs of guests of which the host's thread is known that runs them."""
+
+    cpu: Annotated[list[int], "By the page's numbers."]
+    thread: Annotated[list[int], "Indexes into threads."]
+
+
 class Counters(TypedDict):
     """The tracks of counters."""
 
@@ -144,6 +151,7 @@ class TimelineMeta(Head):
     threads: TimelineThreads
     processes: Processes
     machines: Machines
+    virtualCpus: VirtualCpus
     states: Annotated[list[str], "What stateWhat is an index into."]
     names: Annotated[list[str], "What spanName is an index into."]
     categories: Annotated[list[str], "What spanCategory is an index into."]

@@ -6,8 +6,9 @@ of the guest, if they are of one whose file was read with that of its host: then
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from insitu.convert.trace_events import EventWriter, event_kinds
 from insitu.convert.trace_pages import END_NS, TraceRecords, page_layout
 from insitu.convert.trace_windows import windows
 from insitu.errors import InsituError
+from insitu.session.core_tables import VIRTUAL_CPU
 from insitu.session.machines import MOST_MACHINES
 from insitu.session.writer import SessionWriter
 from insitu.valid_text import valid_text
@@ -60,6 +62,7 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
         ],
     )
     times = _add_machine(_Machine(found, on_host=on_host), writer)
+    _add_virtual_cpus(guests, writer, min((first_ns for first_ns, _ in times), default=0))
     for guest in guests:
         writer.begin_machine(
             guest.name,
@@ -77,13 +80,17 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
 
 
 class _Machine(NamedTuple):
-    """What was recorded on a machine: ``prefix`` comes before its events' names, ``first_cpu`` is added to CPUs."""
+    """What was recorded on a machine: ``prefix`` comes before its events' names, ``first_cpu`` is added to CPUs.
+
+    ``host_tids``: of CPUs of a guest, by its own numbers, the thread of the host that runs each.
+    """
 
     found: TraceDat
     on_host: bool
     name: str = ""
     prefix: str = ""
     first_cpu: int = 0
+    host_tids: Mapping[int, int] = MappingProxyType({})
 
 
 def _guests(host: TraceDat, paths: Sequence[Path]) -> list[_Machine]:
@@ -98,7 +105,8 @@ def _guests(host: TraceDat, paths: Sequence[Path]) -> list[_Machine]:
         _of_host(found, host)
         if any(found.id == other.found.id for other in guests):
             raise InsituError(f"{path}: a guest that is given twice", remedy="give each guest once")
-        name = valid_text(host.guests[found.id][:_LONGEST_NAME])
+        told = host.guests[found.id]
+        name = valid_text(told.name[:_LONGEST_NAME])
         name = name if name and not name.isdecimal() else f"guest {name}".rstrip()  # a number is that of its vsock
         word = free = _word(name)
         for number in itertools.count(2):
@@ -106,11 +114,26 @@ def _guests(host: TraceDat, paths: Sequence[Path]) -> list[_Machine]:
                 break
             free = f"{word}_{number}"
         taken.add(free.casefold())
-        guests.append(_Machine(found, True, name, f"{free}.", first_cpu))
+        guests.append(_Machine(found, True, name, f"{free}.", first_cpu, told.host_tids))
         first_cpu += found.cpu_numbers
         if first_cpu > _MOST_CPUS:
             raise InsituError(f"{path}: with this guest there are {first_cpu} CPUs, at most {_MOST_CPUS} are read")
     return guests
+
+
+def _add_virtual_cpus(guests: Sequence[_Machine], writer: SessionWriter, ts_ns: int) -> None:
+    """Say which thread of the host, which is the machine of ``writer`` now, ran which CPU of a guest at ``ts_ns``."""
+    rows = [
+        (guest.first_cpu + cpu, machine, tid)
+        for machine, guest in enumerate(guests, 1)
+        for cpu, tid in sorted(guest.host_tids.items())
+        if cpu < guest.found.cpu_numbers
+    ]
+    if not rows:
+        return
+    cpu, machine, tid = (np.array(column, np.int32) for column in zip(*rows, strict=True))
+    utid = writer.processes.utids(tid, np.full(len(tid), ts_ns))
+    writer.append(VIRTUAL_CPU, {"cpu": cpu, "machine": machine, "utid": utid})
 
 
 def _word(name: str) -> str:

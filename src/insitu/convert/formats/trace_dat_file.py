@@ -26,7 +26,7 @@ from insitu.convert.formats.trace_dat_sections import (
 from insitu.errors import InsituError
 from insitu.files import temporary_home
 
-__all__ = ["CpuPages", "Option", "TraceBuffer", "TraceDat", "open_trace_dat"]
+__all__ = ["CpuPages", "Option", "RecordedGuest", "TraceBuffer", "TraceDat", "open_trace_dat"]
 
 
 class Option(IntEnum):
@@ -55,6 +55,7 @@ class Option(IntEnum):
 
 
 _MOST_CPUS: Final = 1 << 16
+_MOST_TIDS: Final = 1 << 22  # PID_MAX_LIMIT
 _MOST_EVENTS: Final = 1 << 20
 _MOST_OPTIONS: Final = 1 << 17
 _PAGE_BYTES: Final = (1 << 9, 1 << 26)  # of a subbuffer (buffer_subbuf_size_kb)
@@ -82,13 +83,20 @@ class TraceBuffer(Struct):
     is_text: bool = False
 
 
+class RecordedGuest(NamedTuple):
+    """A guest that was recorded with its host: which thread of the host runs which of its CPUs, as far as known."""
+
+    name: str
+    host_tids: dict[int, int]
+
+
 class TraceDat(Struct):
     """An open trace.dat file.
 
     ``formats`` are (system, text of the event's format file); ``stats`` the texts of per_cpu/cpuN/stats.
     ``date_ns`` plus an event's time is the wall clock; ``offset_ns`` is to be added to every time. ``tsc``: (mult,
     shift, offset) that make nanoseconds of TSC counts. ``id`` is that of a guest's recording, ``shift`` of its clock;
-    ``guests`` are the ids and names of those that were recorded with this host.
+    ``guests`` are those that were recorded with this host, by the ids of their recordings.
     """
 
     path: Path
@@ -109,7 +117,7 @@ class TraceDat(Struct):
     offset_ns: int = 0
     tsc: tuple[int, int, int] | None = None
     id: int = 0
-    guests: dict[int, str] = field(default_factory=dict)
+    guests: dict[int, RecordedGuest] = field(default_factory=dict)
     shift: TimeShift | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -344,10 +352,16 @@ def _read_option(found: TraceDat, number: int, at: Cursor) -> None:
         case Option.TIME_SHIFT:
             found.shift = read_time_shift(at)
         case Option.GUEST:
-            name = at.string()
-            found.guests[at.u64()] = name
+            name, id_ = at.string(), at.u64()
+            found.guests[id_] = RecordedGuest(name, _host_tids(at))
         case Option.TSC2NSEC:
             found.tsc = (at.u32(), at.u32(), at.u64())
+
+
+def _host_tids(at: Cursor) -> dict[int, int]:
+    """By the guest's numbers of CPUs the host's threads that run them; trace-cmd writes 0 or -1 for unknown ones."""
+    pairs = [(at.u32(), at.u32()) for _ in range(_cpu_count(at.u32(), at))]
+    return {cpu: tid for cpu, tid in pairs if 0 < tid < _MOST_TIDS}
 
 
 def _wrapped(value: int) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from insitu.session.schema import Table, quoted, quoted_table
 from insitu.session.stack_query import stack_tree
 from insitu.views.page_data import TIMELINE_ARRAYS, TimelineMeta
 from insitu.views.timeline.states import off_cpu_states
+from insitu.views.timeline.threads import number_threads
 
 if TYPE_CHECKING:
     import polars
@@ -98,7 +98,7 @@ def timeline(session: Session, *, title: str = "", seconds: tuple[float, float] 
     _add_events(query, events, arrays, meta, texts)
     _add_counters(query, arrays, meta)
     _number_stacks(session, arrays, meta)
-    _number_threads(session, arrays, meta)
+    number_threads(session, arrays, meta)
     if texts.without:
         notes.append(f"{texts.without:,} rows are shown without arguments and fields: --range shows them")
     losses = session.sql(f"select source, sum(count)::bigint from {LOST.name} group by source order by min(ts_ns)")
@@ -355,48 +355,3 @@ def _number_stacks(session: Session, arrays: dict[str, NDArray[Any]], meta: dict
         "kind": [each.kind if each else "" for each in shown],
     }
     arrays["stackParent"], arrays["stackFunction"] = number[parent[used]], function
-
-
-def _number_threads(session: Session, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
-    """Keep the threads that rows have."""
-    columns = [array.name for array in TIMELINE_ARRAYS if array.name.endswith(("Thread", "Waker"))]
-    threads = session.sql(
-        "select t.utid, t.tid, t.name, p.upid, coalesce(p.pid, 0) as pid, p.exe, p.machine from thread t"
-        " left join process p on p.upid = t.upid order by t.utid"
-    )
-    meta["counters"]["thread"] = _known(meta["counters"]["thread"], threads)
-    highest = max(
-        int(column.max(initial=0)) for column in [threads["utid"].to_numpy(), *(arrays[name] for name in columns)]
-    )
-    used = np.zeros(highest + 1, np.bool_)
-    for name in columns:
-        arrays[name] = np.maximum(arrays[name], 0)
-        used[arrays[name]] = True
-    used[meta["counters"]["thread"]] = True
-    used[0] = True
-    number = np.cumsum(used) - 1
-    for name in columns:
-        arrays[name] = number[arrays[name]]
-    meta["counters"]["thread"] = number[meta["counters"]["thread"]].tolist()
-    hosts = machines(session)
-    rows: Mapping[int, Any] = {row[0]: row[1:] for row in threads.iter_rows()}
-    leaders = {(upid, tid): name for tid, name, upid, pid, *_ in rows.values() if tid == pid}
-    processes: dict[int, int] = {0: 0}
-    pids, names, of_machine = [0], [""], [0]
-    shown: dict[str, list[Any]] = {"tid": [0], "comm": [""], "process": [0]}
-    for utid in np.flatnonzero(used)[1:].tolist():
-        tid, name, upid, pid, exe, machine = rows.get(utid, (0, "", None, 0, "", 0))
-        if upid and upid not in processes:
-            processes[upid] = len(pids)
-            pids.append(pid)
-            of_machine.append(machine if 0 < (machine or 0) < len(hosts.name) else 0)
-            names.append(leaders.get((upid, pid)) or PurePath(exe or "").name or name or "")
-        for column, value in zip(shown.values(), (tid, name or "", processes.get(upid or 0, 0)), strict=True):
-            column.append(value)
-    meta["threads"], meta["processes"] = shown, {"pid": pids, "name": names, "machine": of_machine}
-    meta["machines"] = {"name": hosts.name, "firstCpu": hosts.first_cpu}
-
-
-def _known(utids: Sequence[int], threads: polars.DataFrame) -> list[int]:
-    known = set(threads["utid"].to_list())
-    return [utid if utid in known else 0 for utid in utids]

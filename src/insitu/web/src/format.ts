@@ -28,7 +28,7 @@ export function exact(value: number, unit: string): string {
 /** A value that ends a range, in three digits: "50 µs", "1.26 ms". */
 export function brief(value: number, unit: string): string {
   const scale = unit === "ns" ? TIMES : unit === "bytes" ? SIZES : [];
-  const [factor, name] = scale.find(([factor]) => value >= factor) ?? [1, unit];
+  const [factor, name] = scale.find(([factor]) => Math.abs(value) >= factor) ?? [1, unit];
   return `${Number((value / factor).toPrecision(3))} ${name}`;
 }
 

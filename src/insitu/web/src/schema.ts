@@ -81,6 +81,14 @@ export interface Machines {
   firstCpu: number[];
 }
 
+/** CPUs of guests of which the host's thread is known that runs them. */
+export interface VirtualCpus {
+  /** By the page's numbers. */
+  cpu: number[];
+  /** Indexes into threads. */
+  thread: number[];
+}
+
 /** The tracks of counters. */
 export interface Counters {
   name: string[];
@@ -105,6 +113,7 @@ export interface TimelineMeta extends Head {
   threads: TimelineThreads;
   processes: Processes;
   machines: Machines;
+  virtualCpus: VirtualCpus;
   /** What stateWhat is an index into. */
   states: string[];
   /** What spanName is an index into. */

@@ -1,11 +1,15 @@
 import { describe, expect, it } from "vitest";
+import { coloursOf } from "../src/timeline/colours";
 import { Lane, Shares, stacked } from "../src/timeline/lane";
+import { BLOCK } from "../src/timeline/longest";
+import { Painter } from "../src/timeline/paint";
+import type { Raster } from "../src/timeline/raster";
 import { search, nextFrom } from "../src/timeline/search";
 import { counterValues, eventCounts, sampleCounts, spanTimes, threadTimes } from "../src/timeline/statistics";
-import { initiallyCollapsed, layOut, tracksOf } from "../src/timeline/tracks";
+import { initiallyCollapsed, layOut, type Track, tracksOf } from "../src/timeline/tracks";
 import { clamped, length, moment, rangeOf, rangeText, tickStep, zoomed } from "../src/timeline/viewport";
 import { chain, cpuGot, occupants, spanAt, wakingOf } from "../src/timeline/why";
-import { timeline } from "./timelines";
+import { type State, timeline } from "./timelines";
 
 const MAIN = 1;
 const HELPER = 2;
@@ -33,7 +37,12 @@ function intervals(count: number): { lane: Lane; what: Int32Array; classes: Int8
   }
   const what = Int32Array.from({ length: count }, () => Math.floor(chance() * 4));
   const rows = Int32Array.from({ length: count }, (_, i) => i);
-  return { lane: new Lane(time, duration, rows), what, classes: Int8Array.of(0, 1, 2, -1), end: at };
+  return { lane: new Lane(time, duration, rows, what), what, classes: Int8Array.of(0, 1, 2, -1), end: at };
+}
+
+/** How many rows begin in the part of the index that a time is in, or in its neighbours. */
+function positionsNear(lane: Lane, t: number): number {
+  return lane.firstFrom(t + 2 * lane.part) - lane.firstFrom(t - 2 * lane.part);
 }
 
 describe("a lane", () => {
@@ -77,15 +86,56 @@ describe("a lane", () => {
     }
   });
 
+  it("has blocks from one time to another that hold what lies between, but for their edges", () => {
+    const shares = new Shares(lane, what, classes, 3);
+    const found = new Float64Array(3);
+    for (let round = 0; round < 200; round++) {
+      const [from, to] = [chance() * end, chance() * end].sort((a, b) => a - b);
+      const [low, high] = [lane.blockNear(from), lane.blockNear(to)];
+      const [first, last] = [low * BLOCK, Math.min(high * BLOCK, lane.length - 1)];
+      expect(Math.abs(lane.firstFrom(from + lane.part / 2) - first)).toBeLessThan(BLOCK + positionsNear(lane, from));
+      if (high <= low || high * BLOCK >= lane.length) continue;
+      expect(shares.ofBlocks(low, high, found)).toBe(lane.start(last) - lane.start(first));
+      const sums = [0, 0, 0];
+      let longest = first;
+      for (let i = first; i < last; i++) {
+        if (what[i] < 3) sums[what[i]] += lane.lengthOf(i);
+        if (lane.lengthOf(i) > lane.lengthOf(longest)) longest = i;
+      }
+      expect([...found]).toEqual(sums);
+      const equals = Array.from({ length: last - first }, (_, i) => first + i).filter(
+        (i) => lane.lengthOf(i) === lane.lengthOf(longest),
+      );
+      expect(equals.map((i) => what[i])).toContain(lane.whatOfLongest(low, high));
+    }
+  });
+
+  it("knows durations of any length", () => {
+    const long = new Lane(
+      Float64Array.of(0, 5e9),
+      Float64Array.of(5e9, 2 ** 32 - 1),
+      Int32Array.of(0, 1),
+      new Int32Array(2),
+    );
+    expect([long.lengthOf(0), long.lengthOf(1), long.end(1)]).toEqual([5e9, 2 ** 32 - 1, 5e9 + 2 ** 32 - 1]);
+  });
+
+  it("finds by time however unevenly its rows are spread", () => {
+    const time = Float64Array.from({ length: 1000 }, (_, i) => (i < 900 ? 1e9 + i : 1e9 * i));
+    const uneven = new Lane(time, null, Int32Array.from(time.keys()), new Int32Array(1000));
+    for (const t of [0, 1e9, 1e9 + 450.5, 1e9 + 899, 1e9 + 900, 5e11, 9e11, 9.5e11 + 1, 1e12])
+      expect(uneven.firstFrom(t)).toBe(time.filter((each) => each < t).length);
+  });
+
   it("has no interval when it is empty", () => {
-    const empty = new Lane(new Float64Array(0), null, new Int32Array(0));
+    const empty = new Lane(new Float64Array(0), null, new Int32Array(0), new Int32Array(0));
     expect([empty.firstFrom(5), empty.at(5), empty.length]).toEqual([0, -1, 0]);
   });
 
   it("of nested spans lies below that of what they are nested in", () => {
     const time = Float64Array.of(0, 0, 10, 40, 100);
     const duration = Float64Array.of(90, 50, 20, 5, 10);
-    const lanes = stacked(time, duration, Int32Array.of(0, 1, 2, 3, 4), 24);
+    const lanes = stacked(time, duration, Int32Array.of(0, 1, 2, 3, 4), new Int32Array(5), 24);
     expect(lanes.map((each) => [...each.rows])).toEqual([[0, 4], [1], [2, 3]]);
   });
 });
@@ -128,6 +178,102 @@ describe("the part of the time that is shown", () => {
     expect(rangeOf(rangeText({ from: 12.4, to: 99.6 }))).toEqual({ from: 12, to: 100 });
     for (const wrong of ["", "5", "9-5", "a-b", "1-2-3", "-5-7"]) expect(rangeOf(wrong)).toBeNull();
   });
+});
+
+/** A thread's states: runs `share` of each `period` ns, then sleeps; a long sleep in the middle. */
+function alternating(count: number, period: number, share: number): State[] {
+  const states: State[] = [];
+  for (let i = 0, at = 0; i < count; i++) {
+    states.push([at, period * share, MAIN, "running", 0]);
+    const sleep = i === count >> 1 ? 0.1 * count * period : period * (1 - share);
+    states.push([at + period * share, sleep, MAIN, "sleeping"]);
+    at += period * share + sleep;
+  }
+  return states;
+}
+
+/** The contrast of two colours by WCAG 2: of CSS "#rrggbb" and of a pixel. */
+function contrast(text: string, pixel: number): number {
+  const light = ([red, green, blue]: number[]): number => {
+    const linear = (value: number): number => (value <= 10 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
+  };
+  const [one, other] = [
+    light([1, 3, 5].map((at) => Number.parseInt(text.slice(at, at + 2), 16))),
+    light([0, 8, 16].map((shift) => (pixel >> shift) & 255)),
+  ];
+  return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+}
+
+describe("texts", () => {
+  it.each(["light", "dark"] as const)("are legible on every colour that they are written on (%s)", (theme) => {
+    const states = ["running", "runnable", "preempted", "sleeping", "uninterruptible", "stopped", "unknown"];
+    const colours = coloursOf(theme, states);
+    for (const [at, state] of states.entries())
+      expect(contrast(colours.text, colours.state[at]), state).toBeGreaterThan(4.5);
+    for (let name = 0; name < 3000; name++)
+      expect(contrast(colours.text, colours.name(`thread-${name}`)), `thread-${name}`).toBeGreaterThan(4.5);
+    for (const behind of [colours.stage, colours.group])
+      for (const text of [colours.ink, colours.quiet, colours.accent])
+        expect(contrast(text, behind)).toBeGreaterThan(4.5);
+  });
+});
+
+describe("a drawing", () => {
+  const HEIGHT = 100;
+  const WIDTH = 500;
+  const STRIP = { left: 0, right: WIDTH, top: 0, bottom: HEIGHT, clip: 0 };
+
+  /** How many pixels of each column have the colour of running, in a view of a track of states or of a CPU. */
+  function running(states: State[], view: { from: number; to: number }, type: "state" | "cpu"): number[] {
+    const model = timeline(states, []);
+    const colours = coloursOf("light", model.data.meta.states);
+    const pixels = new Uint32Array(WIDTH * HEIGHT);
+    const box = (x0: number, y0: number, x1: number, y1: number, colour: number): void => {
+      for (let y = y0; y < y1; y++) pixels.fill(colour, y * WIDTH + x0, y * WIDTH + x1);
+    };
+    const column = (x: number, y0: number, y1: number, colour: number): void => box(x, y0, x + 1, y1, colour);
+    const raster = { width: WIDTH, height: HEIGHT, box, column } as unknown as Raster;
+    const painter = new Painter(model, raster, colours, 1);
+    const track = tracksOf(model).find((each) => each.type === type) as Track;
+    painter.draw(track, { ...STRIP, top: -2, bottom: HEIGHT + 2 }, view, false);
+    const wanted = type === "state" ? colours.classes[0] : colours.name("main");
+    return Array.from({ length: WIDTH }, (_, x) => {
+      let found = 0;
+      for (let y = 0; y < HEIGHT; y++) found += Number(pixels[y * WIDTH + x] === wanted);
+      return found;
+    });
+  }
+
+  it.each(["state", "cpu"] as const)(
+    "of a %s has in each pixel the share of its time, however much is in it",
+    (type) => {
+      for (const [count, view] of [
+        [100_000, 1], // 400 states in a pixel
+        [100_000, 0.02],
+        [5000, 1],
+        [2000, 0.5],
+      ]) {
+        const states = alternating(count, 20, 0.3);
+        const [end, from] = [1.1 * count * 20, count * 20 * 0.1];
+        const ns = (view * (end - from)) / WIDTH;
+        const columns = running(states, { from, to: from + ns * WIDTH }, type);
+        const [asleep, awake] = [count * 10, count * 12].map((t) => (t - from) / ns);
+        for (const [x, height] of columns.entries()) {
+          const edge = Math.min(
+            Math.abs(x - asleep),
+            Math.abs(x + 1 - asleep),
+            Math.abs(x - awake),
+            Math.abs(x + 1 - awake),
+          );
+          if (edge <= 2) continue;
+          const quiet = x > asleep && x < awake;
+          const slack = 3 + (100 * 2 * 20) / ns; // a period at both ends of a pixel
+          expect(Math.abs(height - (quiet ? 0 : 30)), `${count} ${view} at ${x}`).toBeLessThan(quiet ? 1 : slack);
+        }
+      }
+    },
+  );
 });
 
 describe("why a thread did not run", () => {
@@ -312,10 +458,27 @@ describe("tracks", () => {
     expect(names.slice(5)).toEqual(["prog 10", "main 10", "work", "helper 11", "work", "vm: disk 20"]);
   });
 
+  it("of a guest's CPU and of the host's thread that runs it name each other", () => {
+    const { meta } = timeline().data;
+    const machines = { name: ["host", "vm"], firstCpu: [0, 1] };
+    const more = { meta: { ...meta, machines, virtualCpus: { cpu: [1], thread: [HELPER] } } };
+    const hints = tracksOf(timeline(undefined, undefined, more)).map(({ name, hint }) => [name, hint]);
+    expect(hints).toContainEqual(["vm: CPU 0", "run by helper 11"]);
+    expect(hints).toContainEqual(["helper 11", "runs vm: CPU 0"]);
+    expect(hints.filter(([, hint]) => /^runs? /.test(hint)).length).toBe(2);
+  });
+
   it("fold, stay on top when pinned, and are filtered by the names of threads and processes", () => {
     const shown = (collapsed: string[], pinned: string[], filter: RegExp | null): [string[], string[]] => {
       const layout = layOut(tracks, new Set(collapsed), new Set(pinned), filter);
-      expect(layout.height).toBe(layout.rest.reduce((sum, { track }) => sum + track.height, 0));
+      for (const [at, { track, y }] of layout.rest.entries()) {
+        const before = layout.rest[at - 1];
+        // The one thread of its process, which has no heading, stands apart from the group above.
+        const gap = before && track.id === "t3" ? 8 : 0;
+        expect(y).toBe(before ? before.y + before.track.height + gap : 0);
+      }
+      const last = layout.rest.at(-1);
+      expect(layout.height).toBe(last ? last.y + last.track.height : 0);
       return [layout.pinned.map(({ track }) => track.id), layout.rest.map(({ track }) => track.id)];
     };
     expect(shown(["cpus", "counters", "p1"], ["t2"], null)).toEqual([["t2"], ["cpus", "counters", "t3", "p1"]]);

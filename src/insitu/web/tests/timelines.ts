@@ -5,7 +5,7 @@ import { Model } from "../src/timeline/model";
 
 const STATES = ["preempted", "runnable", "running", "sleeping", "uninterruptible"];
 
-type State = [time: number, duration: number, thread: number, what: string, cpu?: number, waker?: number];
+export type State = [time: number, duration: number, thread: number, what: string, cpu?: number, waker?: number];
 type Span = [time: number, duration: number, thread: number, name: string];
 
 /**
@@ -71,6 +71,7 @@ export function timeline(states: State[] = FIRST, spans: Span[] = SPANS, more: P
       threads: { tid: [0, 10, 11, 20], comm: ["", "main", "helper", "disk"], process: [0, 1, 1, 2] },
       processes: { pid: [0, 10, 20], name: ["", "prog", "disk"], machine: [0, 0, 0] },
       machines: { name: [""], firstCpu: [0] },
+      virtualCpus: { cpu: [], thread: [] },
       states: STATES,
       names,
       categories: ["work"],

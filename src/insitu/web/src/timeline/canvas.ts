@@ -87,7 +87,8 @@ export class TimelineCanvas {
     this.element.addEventListener("scroll", () => this.schedule(), { passive: true });
     new ResizeObserver(() => this.draw()).observe(this.element);
     theme.onChange(() => {
-      this.colours = this.painter.colours = coloursOf(this.theme.current, model.data.meta.states);
+      this.colours = coloursOf(this.theme.current, model.data.meta.states);
+      this.painter.recolour(this.colours);
       this.schedule();
     });
   }

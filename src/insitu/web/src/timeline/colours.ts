@@ -59,7 +59,7 @@ export function coloursOf(theme: Theme, states: string[]): Colours {
   const ofName = (text: string): Lch => {
     const hash = hashed(text);
     const shade = ((hash >>> 8) % 7) / 6 - 0.5;
-    return [level + shade * 0.07, 0.075, HUES[hash % HUES.length] + shade * 16];
+    return [level + shade * (light ? 0.07 : 0.055), 0.075, HUES[hash % HUES.length] + shade * 16];
   };
   const states_ = states.map((name) => state(name));
   const names = new Map<string, number>();

@@ -10,6 +10,8 @@ import { callOf, chain, cpuGot, following, occupants, spanAt, type Step, waitsFo
 
 const MOST_FRAMES = 200;
 const MOST_ROWS = 100;
+/** Units that values are short with; others stand beside the counter's name. */
+const SCALED = new Set(["ns", "bytes", ""]);
 const NOT_RUNNING = new Set(["sleeping", "uninterruptible", "stopped", "traced", "parked", "idle"]);
 
 export class Details {
@@ -32,6 +34,7 @@ export class Details {
     const facts: [string, string | HTMLElement][] = [["start", moment(start, 1)]];
     if (timed) facts.push(["duration", `${length(duration)}${open ? ", then the recording ended" : ""}`]);
     if (thread) facts.push(["thread", model.thread(thread)]);
+    for (const cpu of model.virtualCpusOf(thread)) facts.push(["runs", this.cpuAt(cpu, start)]);
     if (thread) facts.push(["process", model.process(model.data.meta.threads.process[thread])]);
     facts.push(...this.more(row));
     this.element.replaceChildren(
@@ -89,11 +92,16 @@ export class Details {
       ...table(
         "Counters",
         ["Name", "Values", "Least", "Mean", "Most"],
-        counters.map(({ counter, count, least, mean, most }) => [
-          model.data.meta.counters.name[counter],
-          count.toLocaleString("en-US"),
-          ...[least, mean, most].map((value) => exact(value, model.data.meta.counters.unit[counter])),
-        ]),
+        counters.map(({ counter, count, least, mean, most }) => {
+          const [name, unit] = [model.data.meta.counters.name[counter], model.data.meta.counters.unit[counter]];
+          return [
+            SCALED.has(unit) ? name : `${name} (${unit})`,
+            count.toLocaleString("en-US"),
+            ...[least, mean, most].map((value) =>
+              element("span", { title: amount(value, unit) }, brief(value, SCALED.has(unit) ? unit : "")),
+            ),
+          ];
+        }),
       ),
     );
     this.element.scrollTop = 0;
@@ -117,9 +125,11 @@ export class Details {
     const { model } = this;
     const { data } = model;
     if (row.kind === "counter")
-      return [["value", exact(data.counterValue[row.row], data.meta.counters.unit[data.counterTrack[row.row]])]];
+      return [["value", amount(data.counterValue[row.row], data.meta.counters.unit[data.counterTrack[row.row]])]];
     const cpu = row.kind === "span" ? 0 : data[`${row.kind}Cpu`][row.row];
     const found: [string, string | HTMLElement][] = cpu ? [["CPU", model.cpu(cpu - 1, "")]] : [];
+    const host = cpu ? model.hostThread(cpu - 1) : 0;
+    if (host) found.push(["CPU run by", this.threadAt(host, model.start(row))]);
     if (row.kind === "state") {
       const call = spanAt(model, data.stateThread[row.row], data.stateTime[row.row]);
       if (call) found.push(["in", this.link(call, model.name(call) + model.text(call))]);
@@ -265,6 +275,16 @@ export class Details {
       : this.link({ kind: "state", row }, model.thread(thread));
   }
 
+  /** A CPU, as a link to what ran on it at a time. */
+  private cpuAt(cpu: number, t: number): HTMLElement {
+    const { model } = this;
+    const lane = model.cpus[cpu];
+    const row = lane?.rows[Math.max(0, lane.firstFrom(t + 1) - 1)];
+    return row === undefined
+      ? element("span", {}, model.cpu(cpu))
+      : this.link({ kind: "state", row }, model.cpu(cpu));
+  }
+
   private stateTable(states: statistics.ThreadTimes[], width: number): HTMLElement[] {
     const { model } = this;
     const columns: [title: string, states: string[]][] = [
@@ -276,7 +296,7 @@ export class Details {
     const sumOf = (each: statistics.ThreadTimes, names: string[]): number =>
       names.reduce((sum, name) => sum + (each.times.get(name) ?? 0), 0);
     const rows = states.map((each) => [
-      model.thread(each.thread),
+      [model.thread(each.thread), model.runs(each.thread)].filter(Boolean).join(" · "),
       ...columns.map(([, names]) => {
         const sum = sumOf(each, names);
         return sum ? time(sum, ` · ${percent(sum, width)}`) : "–";
@@ -289,6 +309,12 @@ export class Details {
 /** A time in three digits, that in full when pointed at. */
 function time(ns: number, more = ""): HTMLElement {
   return element("span", { title: length(Math.round(ns)) + more }, brief(Math.round(ns), "ns"));
+}
+
+/** A value of a counter in full; those that are no whole numbers have three decimals. */
+function amount(value: number, unit: string): string {
+  if (Number.isInteger(value) || unit === "ns" || unit === "bytes") return exact(value, unit).trimEnd();
+  return `${value.toLocaleString("en-US", { maximumFractionDigits: 3 })} ${unit}`.trimEnd();
 }
 
 function fact(label: string, value: string | HTMLElement): HTMLElement {

@@ -1,19 +1,14 @@
 // A row of the timeline: intervals in the order of time, found by time in logarithmic steps, however many there are.
 
-/** How many intervals share one entry of an index over them. */
-const BLOCK = 16;
-/** The same of sums: each interval that is added to one is read from all over memory. */
-const SUMMED = 4;
+import { BLOCK, Longest } from "./longest";
 
-/** The first index of sorted times, from `from` on, that is not before `t`. Near `from` it is found quickest. */
-export function firstFrom(times: Float64Array, t: number, from = 0): number {
-  let low = from;
-  let step = 1;
-  while (low + step <= times.length && times[low + step - 1] < t) {
-    low += step;
-    step *= 2;
-  }
-  let high = Math.min(low + step - 1, times.length);
+/** How many intervals share one entry of the index of times. */
+const INDEXED = 8;
+/** Stands for a length in Lane.lengths that does not fit: 4.29 s or more. */
+const LONG = 0xffffffff;
+
+/** The first index of sorted times, of those from `low` up to `high`, that is not before `t`. */
+export function firstFrom(times: Float64Array, t: number, low = 0, high = times.length): number {
   while (low < high) {
     const middle = (low + high) >> 1;
     if (times[middle] < t) low = middle + 1;
@@ -22,21 +17,43 @@ export function firstFrom(times: Float64Array, t: number, from = 0): number {
   return low;
 }
 
-/** Rows of a table, by their start and duration, that belong to one lane of a track and do not overlap. */
+/**
+ * Rows of a table, by their start and duration, that belong to one lane of a track and do not overlap.
+ *
+ * What drawing reads of them lies side by side in memory: the rows of a lane are far apart in the table, and to fetch
+ * each from there takes longer than all else.
+ */
 export class Lane {
-  private longestOf: Int32Array[] | null = null;
-  /** Of each row its time, side by side: what searches read. */
+  private tree: Longest | null = null;
+  /** Of each row its start. */
   private readonly starts: Float64Array;
+  /** Of each row its duration, LONG for those that are longer; empty without durations. */
+  private readonly lengths: Uint32Array;
+  /** The time from the first row to the last in equal parts: of each the first position in it or later. */
+  private readonly index: Int32Array;
+  /** How long such a part is. */
+  readonly part: number;
 
   constructor(
     time: Float64Array,
-    /** null: moments without a duration. */
+    /** In whole nanoseconds; null: moments without a duration. */
     readonly duration: Float64Array | null,
     /** Indexes into `time` and `duration`, in the order of time. */
     readonly rows: Int32Array,
+    /** A column of the table: what each row is, which decides its colour. */
+    private readonly what: Int32Array,
   ) {
-    this.starts = new Float64Array(rows.length);
-    for (let at = 0; at < rows.length; at++) this.starts[at] = time[rows[at]];
+    const count = rows.length;
+    this.starts = new Float64Array(count);
+    for (let at = 0; at < count; at++) this.starts[at] = time[rows[at]];
+    this.lengths = new Uint32Array(duration ? count : 0);
+    for (let at = 0; at < this.lengths.length; at++) this.lengths[at] = Math.min(duration?.[rows[at]] ?? 0, LONG);
+    const parts = Math.floor(count / INDEXED);
+    this.part = parts ? (this.starts[count - 1] - this.starts[0]) / parts || 1 : Number.POSITIVE_INFINITY;
+    this.index = new Int32Array(parts + 2).fill(count);
+    let filled = 0;
+    for (let at = 0; at < count; at++)
+      for (const last = this.partOf(this.starts[at]); filled <= last; filled++) this.index[filled] = at;
   }
 
   get length(): number {
@@ -48,12 +65,30 @@ export class Lane {
   }
 
   end(at: number): number {
-    return this.duration ? this.starts[at] + this.duration[this.rows[at]] : this.starts[at];
+    return this.starts[at] + this.lengthOf(at);
+  }
+
+  /** How long an interval is; 0 for moments. */
+  lengthOf(at: number): number {
+    if (!this.duration) return 0;
+    const found = this.lengths[at];
+    return found === LONG ? this.duration[this.rows[at]] : found;
+  }
+
+  whatOf(at: number): number {
+    return this.what[this.rows[at]];
+  }
+
+  /** Which part of the index a time is in: never an earlier one than that of an earlier time. */
+  private partOf(t: number): number {
+    return Math.min(Math.max(Math.floor((t - this.starts[0]) / this.part), 0), this.index.length - 2);
   }
 
   /** The first position, from `from` on, that starts at `t` or later. */
   firstFrom(t: number, from = 0): number {
-    return firstFrom(this.starts, t, from);
+    if (!this.length) return 0;
+    const part = this.partOf(t);
+    return Math.max(firstFrom(this.starts, t, this.index[part], this.index[part + 1]), from);
   }
 
   /** The position of the interval that `t` lies in, or -1. */
@@ -64,75 +99,75 @@ export class Lane {
 
   /** The position of the longest interval of [from, to). */
   longest(from: number, to: number): number {
-    const { duration, rows } = this;
-    if (!duration) return from;
-    this.longestOf ??= pyramid(duration, rows);
-    let best = from;
-    const better = (at: number): void => {
-      if (duration[rows[at]] > duration[rows[best]]) best = at;
-    };
-    let low = from;
-    let high = to;
-    // Blocks that lie in the range whole stand for their longest; what is left at both ends is compared one by one.
-    for (let level = -1; low < high; level++) {
-      const entry = (at: number): number => (level < 0 ? at : (this.longestOf as Int32Array[])[level][at]);
-      const last = level + 1 >= (this.longestOf as Int32Array[]).length;
-      while (low < high && (last || low % BLOCK)) better(entry(low++));
-      while (low < high && high % BLOCK) better(entry(--high));
-      low /= BLOCK;
-      high /= BLOCK;
-    }
-    return best;
+    return this.longestOf.within(from, to);
   }
-}
 
-/** For each block the position of its longest interval, then for each block of blocks, and so on. */
-function pyramid(duration: Float64Array, rows: Int32Array): Int32Array[] {
-  const levels: Int32Array[] = [];
-  for (let length = rows.length; length > BLOCK; length = levels[levels.length - 1].length) {
-    const below = levels.at(-1);
-    const level = new Int32Array(Math.floor(length / BLOCK));
-    if (!level.length) break;
-    for (let block = 0; block < level.length; block++) {
-      let best = below ? below[block * BLOCK] : block * BLOCK;
-      for (let i = block * BLOCK + 1; i < (block + 1) * BLOCK; i++) {
-        const at = below ? below[i] : i;
-        if (duration[rows[at]] > duration[rows[best]]) best = at;
-      }
-      level[block] = best;
-    }
-    levels.push(level);
+  // Blocks of intervals: what is drawn from afar reads nothing else
+
+  /** The block that begins near a time: earlier than that by half a part of the index and a block, or less. */
+  blockNear(t: number): number {
+    return Math.floor(this.index[this.partOf(t + this.part / 2)] / BLOCK);
   }
-  return levels;
+
+  /** What the longest interval is of the blocks from `low` up to `high`, of which there is one at least. */
+  whatOfLongest(low: number, high: number): number {
+    const { longestOf } = this;
+    return longestOf.what[longestOf.block(low, high)];
+  }
+
+  private get longestOf(): Longest {
+    this.tree ??= new Longest(
+      this.length,
+      (at) => this.lengthOf(at),
+      (at) => this.whatOf(at),
+    );
+    return this.tree;
+  }
 }
 
 /** How long a lane's intervals were of each class, up to any time. */
 export class Shares {
+  /** Of each block of intervals: when it begins, and the time of each class before that. */
   private readonly sums: Float64Array;
+  private readonly size: number;
+  /** Of each position its class; -1: none. */
+  private readonly classOf: Int8Array;
 
   constructor(
     private readonly lane: Lane,
     /** Of each row of the table what it is, and of that the class, from 0 to `classes` - 1; -1: none. */
-    private readonly what: Int32Array,
-    private readonly classOf: Int8Array,
+    what: Int32Array,
+    classOf: Int8Array,
     readonly classes: number,
   ) {
-    const blocks = Math.floor(lane.length / SUMMED) + 1;
-    this.sums = new Float64Array(blocks * classes);
+    this.classOf = new Int8Array(lane.length);
+    for (let at = 0; at < lane.length; at++) this.classOf[at] = classOf[what[lane.rows[at]]];
+    this.size = classes + 1;
+    this.sums = new Float64Array((Math.floor(lane.length / BLOCK) + 1) * this.size);
     const sum = new Float64Array(classes);
     for (let at = 0; at <= lane.length; at++) {
-      if (at % SUMMED === 0) this.sums.set(sum, (at / SUMMED) * classes);
-      if (at < lane.length) this.add(at, lane.end(at) - lane.start(at), sum);
+      if (at % BLOCK === 0) {
+        const entry = (at / BLOCK) * this.size;
+        this.sums[entry] = at < lane.length ? lane.start(at) : lane.end(at - 1);
+        this.sums.set(sum, entry + 1);
+      }
+      if (at < lane.length && this.classOf[at] >= 0) sum[this.classOf[at]] += lane.lengthOf(at);
     }
   }
 
   /** Put into `into` the time of each class before `t`, of which `next` is the first position that starts later. */
   upTo(t: number, next: number, into: Float64Array): void {
-    const { lane, classes, sums } = this;
-    const block = Math.floor(next / SUMMED);
-    for (let each = 0; each < classes; each++) into[each] = sums[block * classes + each];
-    for (let at = block * SUMMED; at < next; at++) this.add(at, lane.end(at) - lane.start(at), into);
-    if (next > 0 && lane.end(next - 1) > t) this.add(next - 1, t - lane.end(next - 1), into);
+    const { lane, classes, classOf, sums } = this;
+    const block = Math.floor(next / BLOCK);
+    for (let each = 0; each < classes; each++) into[each] = sums[block * this.size + 1 + each];
+    for (let at = block * BLOCK; at < next; at++) {
+      const found = classOf[at];
+      if (found >= 0) into[found] += lane.lengthOf(at);
+    }
+    const last = next - 1;
+    if (last < 0 || classOf[last] < 0) return;
+    const after = lane.end(last) - t;
+    if (after > 0) into[classOf[last]] -= after;
   }
 
   /** The time of each class within [from, to). */
@@ -143,9 +178,12 @@ export class Shares {
     return after.map((time, each) => time - before[each]);
   }
 
-  private add(at: number, time: number, into: Float64Array): void {
-    const found = this.classOf[this.what[this.lane.rows[at]]];
-    if (found >= 0) into[found] += time;
+  /** Put into `into` the time of each class in the blocks from `low` up to `high`; returns how long they are in all. */
+  ofBlocks(low: number, high: number, into: Float64Array): number {
+    const { sums, size } = this;
+    for (let each = 0; each < this.classes; each++)
+      into[each] = sums[high * size + 1 + each] - sums[low * size + 1 + each];
+    return sums[high * size] - sums[low * size];
   }
 }
 
@@ -169,7 +207,13 @@ export function grouped(length: number, keys: number, keyOf: (row: number) => nu
  * Intervals that may overlap, in as few lanes as they need: those that are nested lie below what they are nested in.
  * The last of `most` lanes takes all that need more.
  */
-export function stacked(time: Float64Array, duration: Float64Array, rows: Int32Array, most: number): Lane[] {
+export function stacked(
+  time: Float64Array,
+  duration: Float64Array,
+  rows: Int32Array,
+  what: Int32Array,
+  most: number,
+): Lane[] {
   const ends: number[] = [];
   const lanes: number[][] = [];
   for (const row of rows) {
@@ -181,5 +225,5 @@ export function stacked(time: Float64Array, duration: Float64Array, rows: Int32A
     ends[lane] = Math.max(ends[lane] ?? 0, time[row] + duration[row]);
     lanes[lane].push(row);
   }
-  return lanes.map((each) => new Lane(time, duration, Int32Array.from(each)));
+  return lanes.map((each) => new Lane(time, duration, Int32Array.from(each), what));
 }

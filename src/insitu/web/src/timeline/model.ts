@@ -53,16 +53,20 @@ export class Model {
     this.end = meta.endNs;
     const threads = meta.threads.tid.length;
     this.stateClass = Int8Array.from(meta.states, (name) => CLASS_OF[name] ?? -1);
-    const moments = (time: Float64Array, rows: Int32Array[]): Lane[] =>
-      rows.map((each) => new Lane(time, null, each));
-    const lanes = (rows: Int32Array[]): Lane[] =>
-      rows.map((each) => new Lane(data.stateTime, data.stateDuration, each));
+    const moments = (time: Float64Array, rows: Int32Array[], what: Int32Array): Lane[] =>
+      rows.map((each) => new Lane(time, null, each, what));
+    const lanes = (rows: Int32Array[], what: Int32Array): Lane[] =>
+      rows.map((each) => new Lane(data.stateTime, data.stateDuration, each, what));
     const { stateThread, stateCpu, stateWhat, spanThread, spanCategory } = data;
-    this.states = lanes(grouped(stateThread.length, threads, (row) => (stateThread[row] ? stateThread[row] : -1)));
+    this.states = lanes(
+      grouped(stateThread.length, threads, (row) => (stateThread[row] ? stateThread[row] : -1)),
+      stateWhat,
+    );
     const cpus = stateCpu.reduce((most, cpu) => Math.max(most, cpu), 0);
     const running = meta.states.indexOf("running");
     this.cpus = lanes(
       grouped(stateThread.length, cpus, (row) => (stateWhat[row] === running ? stateCpu[row] - 1 : -1)),
+      stateThread,
     );
     this.spans = grouped(spanThread.length, threads, (row) => spanThread[row]).map((rows) =>
       [...new Set(Array.from(rows, (row) => spanCategory[row]))]
@@ -73,6 +77,7 @@ export class Model {
             data.spanTime,
             data.spanDuration,
             rows.filter((row) => spanCategory[row] === category),
+            data.spanName,
             MOST_LANES,
           ),
         })),
@@ -81,14 +86,17 @@ export class Model {
     this.samples = moments(
       data.sampleTime,
       grouped(sampleThread.length, threads, (row) => sampleThread[row]),
+      data.sampleType,
     );
     this.events = moments(
       data.eventTime,
       grouped(eventThread.length, threads, (row) => eventThread[row]),
+      data.eventType,
     );
     this.counters = moments(
       data.counterTime,
       grouped(counterTrack.length, meta.counters.name.length, (row) => counterTrack[row]),
+      counterTrack,
     );
   }
 
@@ -110,6 +118,24 @@ export class Model {
     const { firstCpu } = this.data.meta.machines; // in ascending order
     const machine = firstCpu.filter((first) => cpu >= first).length - 1;
     return this.of(machine, `${word}${cpu - firstCpu[machine]}`);
+  }
+
+  /** The host's thread that runs a CPU of a guest; 0: the host's own CPU, or not known. */
+  hostThread(cpu: number): number {
+    const { virtualCpus } = this.data.meta;
+    return virtualCpus.thread[virtualCpus.cpu.indexOf(cpu)] ?? 0;
+  }
+
+  /** The CPUs of guests that a thread of the host runs: one, as a rule. */
+  virtualCpusOf(thread: number): number[] {
+    const { cpu, thread: threads } = this.data.meta.virtualCpus;
+    return thread ? cpu.filter((_, at) => threads[at] === thread) : [];
+  }
+
+  /** "runs vm: CPU 0" of a thread that runs a CPU of a guest, else "". */
+  runs(thread: number): string {
+    const cpus = this.virtualCpusOf(thread).map((cpu) => this.cpu(cpu));
+    return cpus.length ? `runs ${cpus.join(", ")}` : "";
   }
 
   /** The name of something of a machine. */

@@ -111,26 +111,21 @@ export class Overlay {
 
   /** Wakeups that can be seen, if they are not too many: from the one that woke down or up to the one woken. */
   private drawArrows(shown: Shown[]): void {
-    const { data } = this.model;
-    const middle = new Map<number, number>();
+    const { stateTime, stateThread, stateWaker, meta } = this.model.data;
+    const middle = new Float64Array(meta.threads.tid.length); // of each thread its track's; 0: not seen
     for (const { placed, top, clip } of shown)
-      if (placed.track.type === "state" && top >= clip) middle.set(placed.track.of, top + placed.track.height / 2);
+      if (placed.track.type === "state" && top >= clip) middle[placed.track.of] = top + placed.track.height / 2;
     const draw = (row: number, strong: boolean): void => {
-      const waker = data.stateWaker[row];
-      const [from, to] = [middle.get(waker), middle.get(data.stateThread[row])];
-      if (!waker || from === undefined || to === undefined || from === to) return;
-      this.drawArrow(this.canvas.x(data.stateTime[row]), from, to, strong);
+      const [from, to] = [middle[stateWaker[row]], middle[stateThread[row]]];
+      if (from && to && from !== to) this.drawArrow(this.canvas.x(stateTime[row]), from, to, strong);
     };
-    if (this.canvas.arrows && middle.size > 1) {
-      const [first, last] = [
-        firstFrom(data.stateTime, this.canvas.view.from),
-        firstFrom(data.stateTime, this.canvas.view.to),
-      ];
-      let waking = 0;
-      for (let row = first; row < last && waking <= MOST_ARROWS && row - first < 20 * MOST_ARROWS; row++)
-        if (data.stateWaker[row] && middle.has(data.stateThread[row])) waking++;
-      if (waking <= MOST_ARROWS && last - first < 20 * MOST_ARROWS)
-        for (let row = first; row < last; row++) if (data.stateWaker[row]) draw(row, false);
+    const first = firstFrom(stateTime, this.canvas.view.from);
+    const last = firstFrom(stateTime, this.canvas.view.to);
+    if (this.canvas.arrows && last - first < 20 * MOST_ARROWS) {
+      const waking: number[] = [];
+      for (let row = first; row < last && waking.length <= MOST_ARROWS; row++)
+        if (stateWaker[row] && middle[stateThread[row]]) waking.push(row);
+      if (waking.length <= MOST_ARROWS) for (const row of waking) draw(row, false);
     }
     if (this.canvas.selected?.kind === "state") draw(this.canvas.selected.row, true);
   }

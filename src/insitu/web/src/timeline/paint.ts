@@ -27,12 +27,24 @@ export interface Label {
 }
 
 const MOST_LABELS = 1200;
+/**
+ * From afar, where the index of a lane has so many parts in a pixel and this pixel so many blocks of intervals, what
+ * is drawn reads blocks only: a pixel then begins and ends earlier by up to a quarter of it.
+ */
+const PARTS = 4;
+const BLOCKS = 4;
 /** Of a collapsed process. */
 const MOST_BOXES = 3000;
 
 export class Painter {
   labels: Label[] = [];
-  /** Of the last crowded pixel: the time of each class before its beginning, and before its end. */
+  /** The colour of each thread, span's name and type of events. */
+  private threads = new Uint32Array(0);
+  private names = new Uint32Array(0);
+  private events = new Uint32Array(0);
+  /** Of a crowded pixel: how much of it was of each class. */
+  private readonly part = new Float64Array(CLASSES);
+  /** The time of each class before its beginning, and before its end. */
   private before = new Float64Array(CLASSES);
   private after = new Float64Array(CLASSES);
   private summed = Number.NaN;
@@ -40,10 +52,19 @@ export class Painter {
   constructor(
     private readonly model: Model,
     private readonly raster: Raster,
-    public colours: Colours,
+    private colours: Colours,
     /** Device pixels to a CSS pixel. */
     public scale: number,
-  ) {}
+  ) {
+    this.recolour(colours);
+  }
+
+  recolour(colours: Colours): void {
+    const { threads, names, events } = this.model.data.meta;
+    const of = (texts: string[]): Uint32Array<ArrayBuffer> => Uint32Array.from(texts, (text) => colours.name(text));
+    this.colours = colours;
+    [this.threads, this.names, this.events] = [of(threads.comm), of(names), of(events)];
+  }
 
   /** `summed`: of a group, which is collapsed, what its threads did. */
   draw(track: Track, strip: Strip, view: Span, summed: boolean): void {
@@ -68,15 +89,9 @@ export class Painter {
     };
   }
 
-  /** The time of each class within a pixel, of which the neighbour to the left has often been drawn just before. */
-  private within(shares: Shares, first: number, next: number, from: number, to: number): Float64Array {
-    const { before, after } = this;
-    if (this.summed !== from) shares.upTo(from, first, after);
-    [this.before, this.after] = [after, before];
-    shares.upTo(to, next, this.after);
-    this.summed = to;
-    for (let each = 0; each < CLASSES; each++) this.before[each] = this.after[each] - this.before[each];
-    return this.before;
+  /** The rows of pixels of a strip that can be seen. */
+  private seen({ top, bottom, clip }: Strip): [top: number, bottom: number] {
+    return [Math.max(top, clip, 0), Math.min(bottom, this.raster.height)];
   }
 
   private states(lane: Lane, strip: Strip, view: Span): void {
@@ -84,83 +99,89 @@ export class Painter {
     const { stateWhat } = model.data;
     const shares = model.sharesOf(lane);
     const height = strip.bottom - strip.top;
+    const [top, bottom] = this.seen(strip);
     this.boxes(
       lane,
+      shares,
       strip,
       view,
       (row) => colours.state[stateWhat[row]],
       (row) => model.state(row),
-      (x, first, next, from, to) => {
-        const sums = this.within(shares, first, next, from, to);
-        raster.box(x, strip.top, x + 1, strip.bottom, colours.rest, strip.clip);
+      (x) => {
         let y = strip.bottom;
         for (let each = 0; each < CLASSES; each++) {
-          const part = Math.round((sums[each] / (to - from)) * height);
-          raster.box(x, y - part, x + 1, y, colours.classes[each], strip.clip);
+          const part = Math.round(this.part[each] * height);
+          if (!part) continue;
+          raster.column(x, Math.max(y - part, top), Math.min(y, bottom), colours.classes[each]);
           y -= part;
         }
+        raster.column(x, top, Math.min(y, bottom), colours.rest);
       },
     );
   }
 
   private cpu(lane: Lane, strip: Strip, view: Span): void {
-    const { model, raster, colours } = this;
+    const { model, raster, threads } = this;
     const { stateThread } = model.data;
-    const { comm } = model.data.meta.threads;
     const shares = model.sharesOf(lane);
     const height = strip.bottom - strip.top;
+    const [top, bottom] = this.seen(strip);
     this.boxes(
       lane,
+      shares,
       strip,
       view,
-      (row) => colours.name(comm[stateThread[row]]),
+      (row) => threads[stateThread[row]],
       (row) => model.thread(stateThread[row]),
-      (x, first, next, from, to, at) => {
-        const sums = this.within(shares, first, next, from, to);
-        const longest = lane.longest(at, next);
-        const part = Math.max(1, Math.round((sums[0] / (to - from)) * height));
-        const colour = colours.name(comm[stateThread[lane.rows[longest]]]);
-        raster.box(x, strip.bottom - part, x + 1, strip.bottom, colour, strip.clip);
+      (x, longest) => {
+        const part = Math.max(1, Math.round(this.part[0] * height));
+        raster.column(x, Math.max(strip.bottom - part, top), bottom, threads[longest()]);
       },
     );
   }
 
   private spans(lane: Lane, strip: Strip, view: Span): void {
     const { spanName, spanText, meta } = this.model.data;
-    const { raster } = this;
-    const colour = (row: number): number => this.colours.name(meta.names[spanName[row]]);
+    const { raster, names } = this;
+    const colour = (row: number): number => names[spanName[row]];
     // All boxes are as high as the lane: one row of pixels is drawn, and repeated.
     const y = Math.max(strip.top, strip.clip, 0);
     if (y >= Math.min(strip.bottom, raster.height)) return;
     this.boxes(
       lane,
+      null,
       { ...strip, top: y, bottom: y + 1 },
       view,
       colour,
       (row) => meta.names[spanName[row]] + meta.texts[spanText[row]],
-      (x, _first, next, _from, _to, at) => raster.box(x, y, x + 1, y + 1, colour(lane.rows[lane.longest(at, next)])),
+      (x, longest) => raster.column(x, y, y + 1, names[longest()]),
       (strip.top + strip.bottom) / 2,
     );
     raster.repeat(strip.left, strip.right, y, strip.bottom);
   }
 
   /**
-   * Boxes of a lane. `crowd` draws one pixel in which intervals end: `first` and `next` are the first positions that
-   * start at its beginning and its end, or later; `at` is the first that lies in it. Labels are at `middle`.
+   * Boxes of a lane. `crowd` draws one pixel in which intervals end; `longest` says what the longest of them is, and
+   * with `shares` there is this.part. Labels are at `middle`.
    */
   private boxes(
     lane: Lane,
+    shares: Shares | null,
     { left, right, top, bottom, clip }: Strip,
     view: Span,
     colour: (row: number) => number,
     label: (row: number) => string,
-    crowd: (x: number, first: number, next: number, from: number, to: number, at: number) => void,
+    crowd: (x: number, longest: () => number) => void,
     middle = (top + bottom) / 2,
   ): void {
     const ns = (view.to - view.from) / (right - left);
     const width = right - left;
+    const afar = lane.part * PARTS <= ns;
     let done = 0;
     let at = Math.max(0, lane.firstFrom(view.from) - 1);
+    let [low, high] = [0, 0];
+    const longest = (): number => lane.whatOf(lane.longest(low, high));
+    const longestBlock = (): number => lane.whatOfLongest(low, high);
     this.summed = Number.NaN;
     while (at < lane.length) {
       const start = lane.start(at);
@@ -181,11 +202,41 @@ export class Painter {
       }
       if (x0 >= width) break;
       const from = view.from + x0 * ns;
-      const next = lane.firstFrom(from + ns, at + 1);
-      if (lane.end(next - 1) > view.from) crowd(left + x0, start < from ? at + 1 : at, next, from, from + ns, at);
+      let next = lane.firstFrom(from + ns, at + 1);
+      if (lane.end(next - 1) > view.from) {
+        if (shares) this.divide(shares, from, start < from ? at + 1 : at, from + ns, next);
+        [low, high] = [at, next];
+        crowd(left + x0, longest);
+      }
       done = x0 + 1;
-      at = next - 1 > at && lane.end(next - 1) > from + 2 * ns ? next - 1 : next;
+      if (afar) {
+        high = lane.blockNear(view.from + done * ns);
+        while (done < width) {
+          low = high;
+          high = lane.blockNear(view.from + (done + 1) * ns);
+          if (high - low < BLOCKS) break;
+          const all = shares?.ofBlocks(low, high, this.part) || 1;
+          for (let each = 0; each < CLASSES; each++) this.part[each] /= all;
+          crowd(left + done, longestBlock);
+          done++;
+        }
+        next = lane.firstFrom(view.from + done * ns, next);
+      }
+      at = next - 1 > at && lane.end(next - 1) > view.from + (done + 1) * ns ? next - 1 : next;
     }
+  }
+
+  /**
+   * Put into this.part the share of each class in a pixel, of which the neighbour to the left has often been drawn
+   * just before. `first` and `next` are the first positions that start at its beginning and its end, or later.
+   */
+  private divide(shares: Shares, from: number, first: number, to: number, next: number): void {
+    const { before, after, part } = this;
+    if (this.summed !== from) shares.upTo(from, first, after);
+    [this.before, this.after] = [after, before];
+    shares.upTo(to, next, this.after);
+    this.summed = to;
+    for (let each = 0; each < CLASSES; each++) part[each] = (this.after[each] - this.before[each]) / (to - from);
   }
 
   /** When the threads of a process ran: box by box, a row for each CPU; from afar as the share of all CPUs. */
@@ -219,7 +270,7 @@ export class Painter {
 
   private marks(track: Track, { left, right, top, bottom, clip }: Strip, view: Span): void {
     const lane = track.lanes[0];
-    const { eventType, meta } = this.model.data;
+    const { eventType } = this.model.data;
     const width = right - left;
     const ns = (view.to - view.from) / width;
     const wide = Math.max(1, Math.round(2 * this.scale));
@@ -230,8 +281,7 @@ export class Painter {
       const next = Math.max(at + 1, lane.firstFrom(view.from + (x + 1) * ns, at));
       // One mark is half as high as the track; the more there are in the pixel, the higher.
       const part = Math.round(height * Math.min(1, 0.5 + 0.12 * Math.log2(next - at)));
-      const colour =
-        track.type === "events" ? this.colours.name(meta.events[eventType[lane.rows[at]]]) : this.colours.sample;
+      const colour = track.type === "events" ? this.events[eventType[lane.rows[at]]] : this.colours.sample;
       this.raster.box(left + x, bottom - part, Math.min(left + x + wide, right), bottom, colour, clip);
       at = next;
     }

@@ -8,15 +8,13 @@ import type { PageState } from "../state";
 import type { ThemeSwitch } from "../theme";
 import { TimelineCanvas } from "./canvas";
 import { Details } from "./details";
+import { legend } from "./legend";
 import { Model, type Row } from "./model";
 import { listen } from "./pointer";
 import { nextFrom, NOTHING, search } from "./search";
 import { initiallyCollapsed, layOut, threadOf, type Track, tracksOf } from "./tracks";
 import { clamped, rangeOf, rangeText, type Span, zoomed } from "./viewport";
 import { following, wakingOf } from "./why";
-
-/** So many names of threads have their colour in the legend. */
-const MOST_NAMES = 5;
 
 export class TimelinePanel {
   readonly element: HTMLElement;
@@ -30,6 +28,7 @@ export class TimelinePanel {
   private readonly arrows: Choice<"shown">;
   private readonly spoken = element("div", { class: "spoken", role: "status", "aria-live": "polite" });
   private result = NOTHING;
+  private readonly empty = element("p", { class: "empty quiet" });
   private at = -1;
   private searching = 0;
   private saving = 0;
@@ -44,6 +43,7 @@ export class TimelinePanel {
     this.tracks = tracksOf(this.model);
     this.canvas = new TimelineCanvas(this.model, theme);
     this.canvas.collapsed = initiallyCollapsed(this.tracks);
+    this.canvas.element.append(this.empty);
     this.canvas.element.setAttribute("aria-label", "Timeline: w, a, s and d zoom and pan, ? lists all keys");
     this.details = new Details(this.model, (row) => this.go(row));
     this.arrows = new Choice(
@@ -77,7 +77,7 @@ export class TimelinePanel {
         ),
       ),
       element("div", { class: "stage" }, this.canvas.element, this.details.element),
-      data.meta.states.length ? this.legend(theme) : null,
+      data.meta.states.length ? legend(this.model, this.canvas, theme) : null,
       this.spoken,
     );
     listen(this);
@@ -185,6 +185,10 @@ export class TimelinePanel {
     this.filterField.setAttribute("aria-invalid", String(expression !== filter));
     const layout = layOut(this.tracks, this.canvas.collapsed, this.canvas.pinned, filter);
     this.canvas.show(layout);
+    this.empty.hidden = layout.rest.length > 0;
+    this.empty.textContent = filter
+      ? "No thread or process has a name that matches"
+      : "Nothing was recorded in this time";
     this.shown = new Set([...layout.wanted].map((track) => threadOf(this.model, track)));
     this.shown.delete(0);
   }
@@ -281,6 +285,18 @@ export class TimelinePanel {
     if (next >= 0) this.go({ kind: "state", row: next });
   }
 
+  /** From a CPU of a guest to the host's thread that runs it, and what that did in the middle of what is shown. */
+  showHostThread(cpu: number): void {
+    const thread = this.model.hostThread(cpu);
+    const track = this.tracks.find(({ type, of }) => of === thread && type === "state");
+    if (!thread || !track) return;
+    if (this.canvas.collapsed.delete(track.group)) this.layOut();
+    const { from, to } = this.canvas.view;
+    const [lane] = track.lanes;
+    this.select({ kind: "state", row: lane.rows[Math.max(0, lane.firstFrom((from + to) / 2) - 1)] });
+    this.canvas.reveal(track.id);
+  }
+
   // Search
 
   private search(): void {
@@ -334,29 +350,6 @@ export class TimelinePanel {
     }
     this.go(rows[this.at]);
     this.showFound();
-  }
-
-  /** What the colours mean: states, and the names that ran the longest on the CPUs. */
-  private legend(theme: ThemeSwitch): HTMLElement {
-    const { states } = this.model.data.meta;
-    const entry = (text: string, colour: string): HTMLElement => {
-      const mark = element("i");
-      mark.style.background = colour;
-      return element("span", {}, mark, text);
-    };
-    const names = this.model.busiest(MOST_NAMES);
-    const made = element("footer", { class: "legend", "aria-label": "Colours" });
-    const fill = (): void =>
-      made.replaceChildren(
-        ...["running", "runnable", "preempted", "sleeping", "uninterruptible", "stopped", "unknown"]
-          .filter((state) => states.includes(state))
-          .map((state) => entry(state, `var(--state-${state})`)),
-        ...(names.length ? [element("b", {}, "on CPUs")] : []),
-        ...names.map((name) => entry(name, this.canvas.colours.named(name))),
-      );
-    fill();
-    theme.onChange(fill);
-    return made;
   }
 }
 

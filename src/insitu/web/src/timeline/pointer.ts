@@ -106,6 +106,7 @@ function listenForPointer(panel: TimelinePanel): void {
     const { placed, part, row, pin } = was.point;
     if (part === "label" && placed?.track.type === "group") panel.toggleGroup(placed.track.id);
     else if (part === "label" && placed && pin) panel.togglePin(placed.track.id);
+    else if (part === "label" && placed?.track.type === "cpu") panel.showHostThread(placed.track.of);
     else if (part === "plot" && placed?.track.type === "group") panel.toggleGroup(placed.track.id);
     else if (part === "plot") panel.select(row);
     tooltip.hide();
@@ -131,7 +132,9 @@ function hover(panel: TimelinePanel, tooltip: Tooltip, event: PointerEvent, poin
   const before = canvas.hovered;
   canvas.hovered = point;
   if (before?.placed?.track !== point.placed?.track) canvas.schedule();
-  const clickable = point.row || point.pin || point.placed?.track.type === "group";
+  const track = point.placed?.track;
+  const leads = point.part === "label" && track?.type === "cpu" && model.hostThread(track.of);
+  const clickable = point.row || point.pin || track?.type === "group" || leads;
   canvas.element.style.cursor = clickable ? "pointer" : point.part === "overview" ? "ew-resize" : "";
   if (event.pointerType === "touch") return;
   if (point.row) {
@@ -145,8 +148,13 @@ function hover(panel: TimelinePanel, tooltip: Tooltip, event: PointerEvent, poin
       duration ? element("span", {}, length(duration)) : null,
       model.text(point.row) ? element("em", {}, model.text(point.row).slice(0, 300)) : null,
     );
-  } else if (point.part === "label" && point.placed) {
-    tooltip.show(event, element("strong", {}, point.placed.track.name));
+  } else if (point.part === "label" && track) {
+    tooltip.show(
+      event,
+      element("strong", {}, track.name),
+      track.hint ? element("span", { class: "quiet" }, track.hint) : null,
+      leads ? element("em", {}, "Click for that thread") : null,
+    );
   } else tooltip.hide();
 }
 

@@ -9,6 +9,8 @@ const STATE = 20;
 const MARKS = 16;
 const COUNTER = 34;
 const GROUP = 24;
+/** Between a group and a process of one thread, which has no heading: it is not of that group. */
+const GAP = 8;
 /** With more rows than that, processes start collapsed, but for the busiest. */
 const OPEN_ROWS = 60;
 
@@ -41,9 +43,12 @@ export function tracksOf(model: Model): Track[] {
   };
   if (model.cpus.some((lane) => lane.length)) {
     add({ id: "cpus", type: "group", name: "CPUs", of: -1, group: "cpus", depth: 0 });
-    for (const [cpu, lane] of model.cpus.entries())
-      if (lane.length)
-        add({ id: `c${cpu}`, type: "cpu", name: model.cpu(cpu), of: cpu, group: "cpus", lanes: [lane] });
+    for (const [cpu, lane] of model.cpus.entries()) {
+      if (!lane.length) continue;
+      const host = model.hostThread(cpu);
+      const hint = host ? `run by ${model.thread(host)}` : "";
+      add({ id: `c${cpu}`, type: "cpu", name: model.cpu(cpu), hint, of: cpu, group: "cpus", lanes: [lane] });
+    }
   }
   const shared = meta.counters.name.map((_, at) => at).filter((at) => !meta.counters.thread[at]);
   if (shared.length) {
@@ -110,7 +115,7 @@ function addThread(
       id: `t${thread}${suffix}`,
       type,
       name: first ? name : own,
-      hint: first ? own : "",
+      hint: first ? [own, model.runs(thread)].filter(Boolean).join(" · ") : "",
       of: at,
       group,
       lanes,
@@ -182,6 +187,8 @@ export function layOut(tracks: Track[], collapsed: Set<string>, pinned: Set<stri
       above += track.height;
     }
     if (track.type !== "group" && collapsed.has(track.group) && !filter) continue;
+    const before = placed.at(-1)?.track.group ?? "";
+    if (!groups.has(track.group) && groups.has(before)) y += GAP;
     placed.push({ track, y });
     y += track.height;
   }
