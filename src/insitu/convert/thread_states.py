@@ -7,6 +7,7 @@ Whole columns are sorted and compared, a window of time after another; there is 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from insitu.convert.trace_pages import END_NS
 from insitu.session.coded_texts import CodedTexts
 from insitu.session.core_tables import THREAD_STATE
-from insitu.session.distinct import distinct, stable_order, time_order
+from insitu.session.distinct import group_order, time_order
 from insitu.session.writer import SessionWriter
 
 __all__ = [
@@ -158,7 +159,7 @@ class StateJoiner:
         if self._start_ns is None and len(new.ts_ns):
             self._start_ns = int(new.ts_ns[0])
         events = _concatenated([self._held, new])
-        order = stable_order(distinct(events.tid)[1])  # by thread, and of one as they were
+        order = group_order(events.tid)  # by thread, and of one as they were
         kind, tid, left = events.kind[order], events.tid[order], events.left[order]
         starts = _changes(tid)  # a thread's first event
         out, wakes = kind == _OUT, kind == _WAKE
@@ -247,7 +248,10 @@ def write_thread_states(writer: SessionWriter, states: ThreadStates) -> None:
 
 
 class SchedulerEvents:
-    """Writes the states of threads from the scheduler's trace events, which come a window of time after another."""
+    """Writes the states of threads from the scheduler's trace events, which come a window of time after another.
+
+    The events of a window are joined in a thread, while the next window is made.
+    """
 
     def __init__(self, writer: SessionWriter, only: Collection[int] | None = None) -> None:
         """Write the table ``thread_state``, if there are switches: ``only`` of these threads, or of all."""
@@ -257,6 +261,8 @@ class SchedulerEvents:
         self._switches: list[Switches] = []
         self._wakings: list[Wakings] = []
         self._switched = False
+        self._pool = ThreadPoolExecutor(1)
+        self._joining: Future[ThreadStates] | None = None
 
     def add(self, label: str, columns: Mapping[str, Any], tid: I32, stack: I32 | None) -> None:
         """Take the columns of events "CATEGORY:NAME"; ``tid`` is the thread that they happened in, of ``WAKINGS`` 0
@@ -278,19 +284,28 @@ class SchedulerEvents:
             self._wakings.append(Wakings(columns["ts_ns"], of("pid", np.int32), tid))
 
     def advance(self, until_ns: int) -> None:
-        """Write the states that are over, where all events from before ``until_ns`` have come."""
+        """Write the states that were over at the last call; all events from before ``until_ns`` have come."""
+        self._write()
         if self._switches or self._wakings:
             switches, self._switches = _split(self._switches, until_ns)
             wakings, self._wakings = _split(self._wakings, until_ns)
-            self._write(self._joiner.add(switches or _NO_SWITCHES, wakings or _NO_WAKINGS))
+            self._joining = self._pool.submit(
+                self._joiner.add, switches or _NO_SWITCHES, wakings or _NO_WAKINGS
+            )
 
     def finish(self) -> None:
         """Write the rest."""
         self.advance(END_NS)
-        self._write(self._joiner.finish())
+        self._write()
+        self._joining = self._pool.submit(self._joiner.finish)
+        self._write()
+        self._pool.shutdown()
 
-    def _write(self, states: ThreadStates) -> None:
-        if self._switched:
+    def _write(self) -> None:
+        """Write the states that were joined last."""
+        joining, self._joining = self._joining, None
+        states = None if joining is None else joining.result()
+        if states is not None and self._switched:
             if self._only is not None:
                 states = _taken(states, np.isin(states.tid, self._only))
             write_thread_states(self._writer, states)
