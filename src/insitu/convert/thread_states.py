@@ -289,9 +289,7 @@ class SchedulerEvents:
         if self._switches or self._wakings:
             switches, self._switches = _split(self._switches, until_ns)
             wakings, self._wakings = _split(self._wakings, until_ns)
-            self._joining = self._pool.submit(
-                self._joiner.add, switches or _NO_SWITCHES, wakings or _NO_WAKINGS
-            )
+            self._joining = self._pool.submit(self._joiner.add, switches or _NO_SWITCHES, wakings or _NO_WAKINGS)
 
     def finish(self) -> None:
         """Write the rest."""
@@ -342,16 +340,21 @@ def _events(switches: Switches, wakings: Wakings) -> _Events:
     at = 2 * np.searchsorted(ts_ns, woken_ns) + np.arange(woken)
     switched = np.ones(2 * rows + woken, np.bool_)
     switched[at] = False
+    # Of each event where it is in a column of all that left a CPU, all that got one, and all that were woken.
+    source = np.empty(2 * rows + woken, np.int64)
+    source[switched] = np.arange(2 * rows).reshape(2, rows).T.reshape(-1)
+    source[at] = np.arange(2 * rows, 2 * rows + woken)
+    tid = np.concatenate([switches.prev_tid[order], switches.next_tid[order], wakings.tid[woken_order]])[source]
+    kept = np.flatnonzero(tid)
+    tid, source = tid[kept], source[kept]
 
     def merged(of_out: Any, of_in: Any, of_waking: Any, kind: Any) -> NDArray[Any]:
-        pairs, found = np.empty((rows, 2), kind), np.empty(2 * rows + woken, kind)
-        pairs[:, 0], pairs[:, 1] = of_out, of_in
-        found[switched], found[at] = pairs.reshape(-1), of_waking
-        return found
+        column = np.empty(2 * rows + woken, kind)
+        column[:rows], column[rows : 2 * rows], column[2 * rows :] = of_out, of_in, of_waking
+        return column[source]
 
     cpu, stack = switches.cpu[order], 0 if switches.prev_stack is None else switches.prev_stack[order]
-    tid = merged(switches.prev_tid[order], switches.next_tid[order], wakings.tid[woken_order], np.int32)
-    found = _Events(
+    return _Events(
         merged(ts_ns, ts_ns, woken_ns, np.int64),
         merged(_OUT, _IN, _WAKE, np.int8),
         tid,
@@ -361,7 +364,6 @@ def _events(switches: Switches, wakings: Wakings) -> _Events:
         merged(stack, 0, 0, np.int32),
         np.zeros(len(tid), np.bool_),
     )
-    return _taken(found, tid != 0)
 
 
 def _changes(values: I32) -> Bools:
