@@ -66,13 +66,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import sys
     from contextlib import ExitStack
-    from importlib import import_module
-    from threading import Thread
 
     from insitu.convert.open import open_session
 
-    # Rows are printed from Polars frames, and a file of another tool takes longer to convert than it takes to load.
-    Thread(target=import_module, args=("polars",), daemon=True).start()
     form = args.format or ("json" if args.json else "table" if sys.stdout.isatty() else "tsv")
     runs, query = _split(args.words)
     parameters = _parameters(args.param)
