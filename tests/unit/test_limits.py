@@ -78,7 +78,7 @@ def test_a_query_without_memory_for_its_rows_names_the_limit(places: dict[str, P
 def test_a_full_disk_names_the_session_and_leaves_nothing(places: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
     """As import meets it while it writes tables."""
 
-    def full(*words: object) -> None:
+    def full(*words: object, **named: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(words[1]))
 
     monkeypatch.setattr(writer, "write_part", full)

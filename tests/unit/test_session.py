@@ -357,7 +357,7 @@ def test_a_session_that_another_process_records_is_not_moved_away(tmp_path: Path
 
 
 def test_a_session_that_cannot_be_made_leaves_nothing_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(*words: object) -> None:
+    def full(*words: object, **named: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     path = tmp_path / "s.insitu"
@@ -469,7 +469,7 @@ def test_a_large_part_that_finds_no_room_while_others_are_made_fails_the_session
         SessionWriter.on_disk(path) as writer,
     ):
 
-        def full(connection: object, target: Path, *words: object) -> None:
+        def full(connection: object, target: Path, *words: object, **named: object) -> None:
             if "span" in target.parts:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -481,7 +481,7 @@ def test_a_large_part_that_finds_no_room_while_others_are_made_fails_the_session
 def test_a_disk_that_fills_while_converting_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = raw_session(tmp_path / "s.insitu", RECORDS)
 
-    def full(*words: object) -> None:
+    def full(*words: object, **named: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from insitu.errors import InsituError
 from insitu.session.coded_texts import CodedTexts
 from insitu.session.core_tables import SPAN
-from insitu.session.distinct import distinct, stable_order, time_order
+from insitu.session.distinct import distinct, group_order, time_order
 from insitu.session.writer import SessionWriter
 from insitu.syscalls.call_word import abis_of
 from insitu.syscalls.decode import call_name
@@ -105,7 +105,7 @@ class SyscallEvents:
 
     def _pair(self, events: _Half) -> None:
         """Write the calls of events in the order of time: what ends an entry is an exit, its thread's next event."""
-        order = stable_order(distinct(events.tid)[1])  # by thread, and of one as they were
+        order = group_order(events.tid)  # by thread, and of one as they were
         tid, number, ts_ns = events.tid[order], events.number[order], events.ts_ns[order]
         entered = events.kind[order] == _ENTER
         self._ended.update(distinct(number[~entered])[0].tolist())

@@ -7,6 +7,7 @@ Whole columns are sorted and compared, a window of time after another; there is 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from insitu.convert.trace_pages import END_NS
 from insitu.session.coded_texts import CodedTexts
 from insitu.session.core_tables import THREAD_STATE
-from insitu.session.distinct import distinct, stable_order, time_order
+from insitu.session.distinct import group_order, time_order
 from insitu.session.writer import SessionWriter
 
 __all__ = [
@@ -158,7 +159,7 @@ class StateJoiner:
         if self._start_ns is None and len(new.ts_ns):
             self._start_ns = int(new.ts_ns[0])
         events = _concatenated([self._held, new])
-        order = stable_order(distinct(events.tid)[1])  # by thread, and of one as they were
+        order = group_order(events.tid)  # by thread, and of one as they were
         kind, tid, left = events.kind[order], events.tid[order], events.left[order]
         starts = _changes(tid)  # a thread's first event
         out, wakes = kind == _OUT, kind == _WAKE
@@ -247,7 +248,10 @@ def write_thread_states(writer: SessionWriter, states: ThreadStates) -> None:
 
 
 class SchedulerEvents:
-    """Writes the states of threads from the scheduler's trace events, which come a window of time after another."""
+    """Writes the states of threads from the scheduler's trace events, which come a window of time after another.
+
+    The events of a window are joined in a thread, while the next window is made.
+    """
 
     def __init__(self, writer: SessionWriter, only: Collection[int] | None = None) -> None:
         """Write the table ``thread_state``, if there are switches: ``only`` of these threads, or of all."""
@@ -257,6 +261,8 @@ class SchedulerEvents:
         self._switches: list[Switches] = []
         self._wakings: list[Wakings] = []
         self._switched = False
+        self._pool = ThreadPoolExecutor(1)
+        self._joining: Future[ThreadStates] | None = None
 
     def add(self, label: str, columns: Mapping[str, Any], tid: I32, stack: I32 | None) -> None:
         """Take the columns of events "CATEGORY:NAME"; ``tid`` is the thread that they happened in, of ``WAKINGS`` 0
@@ -278,19 +284,26 @@ class SchedulerEvents:
             self._wakings.append(Wakings(columns["ts_ns"], of("pid", np.int32), tid))
 
     def advance(self, until_ns: int) -> None:
-        """Write the states that are over, where all events from before ``until_ns`` have come."""
+        """Write the states that were over at the last call; all events from before ``until_ns`` have come."""
+        self._write()
         if self._switches or self._wakings:
             switches, self._switches = _split(self._switches, until_ns)
             wakings, self._wakings = _split(self._wakings, until_ns)
-            self._write(self._joiner.add(switches or _NO_SWITCHES, wakings or _NO_WAKINGS))
+            self._joining = self._pool.submit(self._joiner.add, switches or _NO_SWITCHES, wakings or _NO_WAKINGS)
 
     def finish(self) -> None:
         """Write the rest."""
         self.advance(END_NS)
-        self._write(self._joiner.finish())
+        self._write()
+        self._joining = self._pool.submit(self._joiner.finish)
+        self._write()
+        self._pool.shutdown()
 
-    def _write(self, states: ThreadStates) -> None:
-        if self._switched:
+    def _write(self) -> None:
+        """Write the states that were joined last."""
+        joining, self._joining = self._joining, None
+        states = None if joining is None else joining.result()
+        if states is not None and self._switched:
             if self._only is not None:
                 states = _taken(states, np.isin(states.tid, self._only))
             write_thread_states(self._writer, states)
@@ -327,16 +340,21 @@ def _events(switches: Switches, wakings: Wakings) -> _Events:
     at = 2 * np.searchsorted(ts_ns, woken_ns) + np.arange(woken)
     switched = np.ones(2 * rows + woken, np.bool_)
     switched[at] = False
+    # Of each event where it is in a column of all that left a CPU, all that got one, and all that were woken.
+    source = np.empty(2 * rows + woken, np.int64)
+    source[switched] = np.arange(2 * rows).reshape(2, rows).T.reshape(-1)
+    source[at] = np.arange(2 * rows, 2 * rows + woken)
+    tid = np.concatenate([switches.prev_tid[order], switches.next_tid[order], wakings.tid[woken_order]])[source]
+    kept = np.flatnonzero(tid)
+    tid, source = tid[kept], source[kept]
 
     def merged(of_out: Any, of_in: Any, of_waking: Any, kind: Any) -> NDArray[Any]:
-        pairs, found = np.empty((rows, 2), kind), np.empty(2 * rows + woken, kind)
-        pairs[:, 0], pairs[:, 1] = of_out, of_in
-        found[switched], found[at] = pairs.reshape(-1), of_waking
-        return found
+        column = np.empty(2 * rows + woken, kind)
+        column[:rows], column[rows : 2 * rows], column[2 * rows :] = of_out, of_in, of_waking
+        return column[source]
 
     cpu, stack = switches.cpu[order], 0 if switches.prev_stack is None else switches.prev_stack[order]
-    tid = merged(switches.prev_tid[order], switches.next_tid[order], wakings.tid[woken_order], np.int32)
-    found = _Events(
+    return _Events(
         merged(ts_ns, ts_ns, woken_ns, np.int64),
         merged(_OUT, _IN, _WAKE, np.int8),
         tid,
@@ -346,7 +364,6 @@ def _events(switches: Switches, wakings: Wakings) -> _Events:
         merged(stack, 0, 0, np.int32),
         np.zeros(len(tid), np.bool_),
     )
-    return _taken(found, tid != 0)
 
 
 def _changes(values: I32) -> Bools:

@@ -18,6 +18,7 @@ from insitu.convert.call_spans import CallCost
 from insitu.convert.event_schema import EventKind, column_of, free_name, is_code, table_names, table_of
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.syscall_events import SyscallEvents
+from insitu.convert.thread_names import ThreadNames
 from insitu.convert.thread_states import WAKINGS, SchedulerEvents
 from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost
 from insitu.convert.trace_pages import (
@@ -26,6 +27,7 @@ from insitu.convert.trace_pages import (
     TraceRecords,
     field_values,
     page_layout,
+    texts,
     values_of,
 )
 from insitu.convert.trace_stacks import KERNEL_STACK, USER_STACK, TraceStacks
@@ -33,7 +35,7 @@ from insitu.convert.trace_windows import windows
 from insitu.errors import InsituError, damaged_recording
 from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.coded_texts import CodedTexts
-from insitu.session.distinct import distinct, first_rows, groups, time_order
+from insitu.session.distinct import groups, time_order
 from insitu.session.schema import Table
 from insitu.session.special_tables import EVENT_FORMAT
 from insitu.session.writer import SessionWriter
@@ -58,7 +60,7 @@ U64 = NDArray[np.uint64]
 _TID: Final = TASK.name
 _HARDIRQ_OR_NMI: Final = 0x48  # TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI: include/linux/trace_events.h
 _OTHERS: Final = (KERNEL_STACK, USER_STACK, *ENTRIES, *EXITS)
-_NAMES: Final = (("prev_pid", "prev_comm"), ("next_pid", "next_comm"), ("pid", "comm"))
+_NAMES: Final = {"prev_comm": "prev_pid", "next_comm": "next_pid", "comm": "pid"}
 _INTEGERS: Final = ("common_type", "common_flags", "common_preempt_count", _TID)
 _INTEGERS_OF: Final[Mapping[str, Sequence[str]]] = {
     KERNEL_STACK: ("size",),
@@ -144,7 +146,7 @@ class EventWriter:
         self._tables: dict[str, Table] = {}
         self._names = table_names(kinds.values(), prefix)
         self._stacks = TraceStacks(kinds, writer, addresses)
-        self._comms: dict[int, str] = {}
+        self._thread_names = ThreadNames()
         traced = {life.tid for life in addresses.processes.lives}
         whole = writer.manifest.whole_system or not traced
         self._scheduler = SchedulerEvents(writer, None if whole else traced) if states else None
@@ -192,7 +194,7 @@ class EventWriter:
         if self._scheduler is not None:
             self._scheduler.finish()
         self._writer.append(EVENT_FORMAT, columns if written else {})
-        self._writer.processes.name_unnamed(self._comms)
+        self._writer.processes.name_unnamed(self._thread_names.first)
         if not known_losses:
             for cpu, count in self._lost.items():
                 self._writer.lost("events overwritten before they were read", count, cpu=cpu)
@@ -200,7 +202,7 @@ class EventWriter:
         self._writer.lost(f"{self._name}: records of unknown events", self._unknown)
 
     def _write(self, kind: EventKind, records: TraceRecords, rows: I64, stacks: I32 | None) -> None:
-        columns = event_columns(records, rows, kind.format)
+        columns = event_columns(records, rows, kind.format, names=self._thread_names)
         tid = columns.pop(_TID).astype(np.int32)
         batch: dict[str, Any] = {
             "ts_ns": records.ts_ns[rows],
@@ -214,12 +216,6 @@ class EventWriter:
             tid = np.where(_in_interrupt(records, rows, kind.format), 0, tid)
         if self._scheduler is not None:
             self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
-        for pid, comm in _NAMES:
-            if isinstance(columns.get(comm), CodedTexts) and isinstance(columns.get(pid), np.ndarray):
-                numbers, inverse = distinct(columns[pid])
-                rows_of = first_rows(inverse, len(numbers))
-                for number, row in zip(numbers.tolist(), rows_of.tolist(), strict=True):
-                    self._comms.setdefault(number, columns[comm][row])
         for field in kind.format.fields:
             if is_code(field):
                 address = np.asarray(batch[column_of(field.name)])
@@ -242,17 +238,35 @@ def _in_interrupt(records: TraceRecords, rows: I64, shape: EventFormat) -> Any:
     return False if flags is None else (field_values(records, rows, flags) & _HARDIRQ_OR_NMI) != 0
 
 
-def event_columns(records: TraceRecords, rows: I64, shape: EventFormat, *, renamed: bool = True) -> dict[str, Any]:
+def event_columns(
+    records: TraceRecords, rows: I64, shape: EventFormat, *, renamed: bool = True, names: ThreadNames | None = None
+) -> dict[str, Any]:
     """The columns of some records of one kind: ``common_pid`` and the event's own fields, by name.
 
-    Not ``renamed``: also fields that are called as columns of ours have their own names.
+    Not ``renamed``: also fields that are called as columns of ours have their own names. ``names`` finds and learns
+    the names of threads.
     """
     wanted = [field for field in shape.common if field.name == _TID] + list(shape.fields)
     own = column_of if renamed else str
-    found = dict(zip((own(field.name) for field in wanted), values_of(records, rows, wanted), strict=True))
+    columns = (own(field.name) for field in wanted)
+    found = dict(zip(columns, values_of(records, rows, wanted, () if names is None else _NAMES), strict=True))
     if _TID not in found:
         raise InsituError(f"{shape.name}: a format without {_TID}")
+    if names is not None:
+        for comm, pid in _NAMES.items():
+            _name(found, comm, pid, names)
     return found
+
+
+def _name(columns: dict[str, Any], comm: str, pid: str, names: ThreadNames) -> None:
+    """Make texts of names of threads that are rows of bytes, and learn them."""
+    found: Any = columns.get(comm)
+    tid: Any = columns.get(pid)
+    is_tid = isinstance(tid, np.ndarray) and tid.ndim == 1
+    if isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.ndim == 2:
+        columns[comm] = names.coded(tid, found) if is_tid else texts(found)
+    elif isinstance(found, CodedTexts) and is_tid:
+        names.seen(tid, found)
 
 
 def recorded_formats(session: Session) -> dict[str, tuple[str, str, str]]:

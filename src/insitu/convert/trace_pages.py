@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -57,6 +57,7 @@ _PAGE_SIZES: Final = range(64, (1 << 22) + 1)
 _MOST_TEXT: Final = 4096
 _MOST_WHOLE: Final = 256  # bytes of a record that are copied though some may not be asked for
 _SHORT_TEXT: Final = 64
+_NAME: Final = 16  # TASK_COMM_LEN
 _FIRST_BYTES: Final = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 _MIXER: Final = np.uint64(0x9E3779B97F4A7C15)
 
@@ -264,21 +265,27 @@ def field_values(records: TraceRecords, rows: Any, field: Field) -> Any:
     return values_of(records, rows, [field])[0]
 
 
-def values_of(records: TraceRecords, rows: Any, fields: Sequence[Field]) -> list[Any]:
+def values_of(records: TraceRecords, rows: Any, fields: Sequence[Field], raw: Container[str] = ()) -> list[Any]:
     """The values of each field in these rows, whose records are of an event that has them.
 
     An integer array of the field's width, of two dimensions where the field is an array of several bytes each;
-    for text ``CodedTexts``; for others a list of bytes. A field that reaches beyond its record is 0, or empty.
-    Raises InsituError where that is so of an array in most records.
+    for text ``CodedTexts``, or rows of 16 bytes where it is that short and called as in ``raw``; for others a list
+    of bytes. A field that reaches beyond its record is 0, or empty: raises InsituError where that is so of an array
+    in most records.
     """
     found = _Rows(records.memory, records.at[rows], records.size[rows], fields)
-    return [_values(found, field) for field in fields]
+    return [_values(found, field, raw) for field in fields]
 
 
-def _values(rows: _Rows, field: Field) -> Any:
+def _values(rows: _Rows, field: Field, raw: Container[str]) -> Any:
     at, size = rows.at, rows.size
     is_text = field.declaration.removeprefix("const ") in _CHARACTERS or field.declaration == "char *"
-    read = _texts_at if is_text else _pieces
+
+    def read(memory: U8, start: I64, length: I64) -> Any:
+        if is_text:
+            return _texts_at(memory, start, length, raw=field.name in raw)
+        return _pieces(memory, start, length)
+
     if field.location:
         where = rows.gathered(field.offset, 4, "<u4").astype(np.int64)
         start, length = where & 0xFFFF, where >> 16
@@ -289,7 +296,8 @@ def _values(rows: _Rows, field: Field) -> Any:
     if field.count is not None:
         width = field.size or None
         if is_text and width is not None:
-            return texts(rows.gathered(field.offset, width, None))
+            characters = rows.gathered(field.offset, width, None)
+            return characters if width == _NAME and field.name in raw else texts(characters)
         if width is not None and (code := _TYPES.get((width // max(field.count, 1), field.signed))) and width > 1:
             rows_of_bytes = rows.gathered(field.offset, width, None)
             if code[-1] != "1":
@@ -345,19 +353,25 @@ def _pieces(memory: U8, start: I64, length: I64) -> list[bytes]:
     return [bytes(raw[low:high]) for low, high in zip(start.tolist(), ends, strict=True)]
 
 
-def _texts_at(memory: U8, start: I64, length: I64) -> CodedTexts:
-    """Texts of these lengths, that end before if they have a NUL."""
+def _texts_at(memory: U8, start: I64, length: I64, *, raw: bool) -> Any:
+    """Texts of these lengths, that end before if they have a NUL; ``raw``: as rows of 16 bytes, if all are short."""
     width = int(length.max(initial=0)) + 7 & ~7
+    raw = raw and width <= _NAME
     if width > _SHORT_TEXT or len(memory) < 8:
         return _each_text(_pieces(memory, start, length))
-    words = np.empty((len(start), width >> 3), "<u8")
+    words = np.empty((len(start), (_NAME if raw else width) >> 3), "<u8")
     last, eights = len(memory) - 8, np.ndarray(len(memory) - 7, "<u8", memory.data, strides=(1,))
-    for column in range(width >> 3):
+    is_inside = int(start.max(initial=0)) + 8 * words.shape[1] <= len(memory)
+    for column in range(words.shape[1]):
         at = start + 8 * column
-        inside = np.minimum(at, last)
-        shift = np.minimum((at - inside) << 3, 63).astype(np.uint64)
-        words[:, column] = (eights[inside] >> shift) & _FIRST_BYTES[np.clip(length - 8 * column, 0, 8)]
-    return texts(words.view(np.uint8))
+        first = _FIRST_BYTES[np.clip(length - 8 * column, 0, 8)]
+        if is_inside:
+            words[:, column] = eights[at] & first
+        else:
+            there = np.minimum(at, last)
+            shift = np.minimum((at - there) << 3, 63).astype(np.uint64)
+            words[:, column] = (eights[there] >> shift) & first
+    return words.view(np.uint8) if raw else texts(words.view(np.uint8))
 
 
 def _text(raw: bytes) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["distinct", "first_rows", "groups", "offsets_of", "ranges", "stable_order", "time_order"]
+__all__ = ["distinct", "first_rows", "group_order", "groups", "offsets_of", "ranges", "stable_order", "time_order"]
 
 _SMALL_TABLE = 1 << 16  # entries that cost next to nothing
 _SAMPLED = 256
@@ -62,9 +62,16 @@ def groups(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
         yield value, order[bounds[number] : bounds[number + 1]]
 
 
-def stable_order(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+def stable_order(keys: NDArray[Any]) -> NDArray[np.int64]:
     """The indices that sort keys of 0 or more; equal ones stay in order. Keys below 65536 take linear time."""
     return np.argsort(keys.astype(np.uint16) if keys.max(initial=0) < 1 << 16 else keys, kind="stable")
+
+
+def group_order(values: NDArray[Any]) -> NDArray[np.int64]:
+    """The indices that put equal integers next to each other, the least first; equal ones stay in order."""
+    if len(values) and int(values.min()) >= 0 and int(values.max()) < 1 << 16:
+        return stable_order(values)
+    return stable_order(distinct(values)[1])
 
 
 def time_order(ts_ns: NDArray[np.int64]) -> Any:

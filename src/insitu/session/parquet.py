@@ -8,13 +8,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from insitu.files import name_beside, naming, new_file
+from insitu.session.batches import Batch, batch_rows, whole
 from insitu.session.coded_texts import CodedTexts
+from insitu.session.plain_parquet import PlainColumn, plain_column, write_plain
 from insitu.session.schema import Table, description, quoted
 from insitu.valid_text import valid_text
 
@@ -23,54 +25,57 @@ if TYPE_CHECKING:
 
     from insitu.session.engine import duckdb
 
-__all__ = ["KEY", "Batch", "Compression", "batch_rows", "literal", "write_part"]
-
-Compression = Literal["zstd", "lz4"]
-
-Batch = Mapping[str, Any]
-"""Columns of equal length by name: arrays, lists, or Polars series. A masked array's masked values are null."""
+__all__ = ["KEY", "literal", "write_part"]
 
 KEY: Final = "insitu"
 """Key of the table's description (JSON) in the parquet file's metadata."""
 
 _ROW_GROUP: Final = 1 << 18
 _MANY_ROWS: Final = 1 << 17
+_SMALL_BATCH: Final = 1 << 13  # rows, below which batches are joined first: each is a page of every column
 _MOST_CATEGORIES: Final = 1 << 12  # Polars keeps each in memory
 _TEXTS_AT_ONCE: Final = 1 << 12  # a list's unnest() takes time by the square of its length
 _NO_SPACE = re.compile(r"No space left|os error 28|errno 28|Disk quota|os error 122", re.IGNORECASE)
 
 
-def batch_rows(batch: Batch) -> int:
-    """The number of rows of a batch."""
-    return len(next(iter(batch.values()))) if batch else 0
-
-
 def write_part(
-    connection: "duckdb.DuckDBPyConnection",
-    target: Path,
-    table: Table,
-    columns: Mapping[str, Any],
-    compression: Compression = "zstd",
+    connection: "duckdb.DuckDBPyConnection", target: Path, table: Table, batches: Sequence[Batch], *, lasting: bool
 ) -> None:
-    """Write ``columns`` (all of the table's, in the right types: see SessionWriter) as one parquet file.
+    """Write batches with all of the table's columns, in the right types (see SessionWriter), as one parquet file.
 
-    Raises OSError when the disk is full.
+    Not ``lasting``: quicker and larger, where none of the columns is nested. Raises OSError when the disk is full.
     """
     text = json.dumps(description(table))
     temporary = Path(name_beside(target))
     try:
-        with naming(target, temporary):
-            os.close(new_file(temporary))  # both libraries write into it as it is
-            # DuckDB takes objects, as bytes are, one by one; Polars takes longer to start.
-            by_object = any(column.semantic.storage in ("", "blob") for column in table.columns)
-            if by_object or batch_rows(columns) >= _MANY_ROWS:
-                _write_with_polars(temporary, table, columns, text, compression)
-            else:
-                _write_with_duckdb(connection, temporary, table, columns, text)
-            temporary.replace(target)
+        with naming(target, temporary), open(new_file(temporary), "wb") as file:  # noqa: PTH123
+            plain = None if lasting else _plain_columns(table, batches)
+            if plain is not None:
+                write_plain(file, plain, {KEY: text})
+            else:  # both libraries write into the file as it is
+                columns = whole(table, batches)
+                # DuckDB takes objects, as bytes are, one by one; Polars takes longer to start.
+                by_object = any(column.semantic.storage in ("", "blob") for column in table.columns)
+                if by_object or batch_rows(columns) >= _MANY_ROWS:
+                    _write_with_polars(temporary, table, columns, text)
+                else:
+                    _write_with_duckdb(connection, temporary, table, columns, text)
+        temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _plain_columns(table: Table, batches: Sequence[Batch]) -> dict[str, PlainColumn] | None:
+    """The columns as ``write_plain`` takes them; None where it cannot write one of them."""
+    if sum(map(batch_rows, batches)) <= _SMALL_BATCH * len(batches):
+        batches = [whole(table, batches)]
+    found = {
+        column.name: plain_column([batch[column.name] for batch in batches], column.semantic.storage)
+        for column in table.columns
+    }
+    plain = {name: column for name, column in found.items() if column is not None}
+    return plain if len(plain) == len(found) else None
 
 
 def _write_with_duckdb(
@@ -160,9 +165,7 @@ def _joined(items: Sequence[Any]) -> tuple[NDArray[Any], bool]:
     return pieces, escaped
 
 
-def _write_with_polars(
-    target: Path, table: Table, columns: Mapping[str, Any], text: str, compression: Compression
-) -> None:
+def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], text: str) -> None:
     import polars as pl
 
     storage: dict[str, Any] = {
@@ -199,8 +202,8 @@ def _write_with_polars(
     try:
         frame.write_parquet(
             target,
-            compression=compression,
-            compression_level=1 if compression == "zstd" else None,
+            compression="zstd",
+            compression_level=1,
             row_group_size=_ROW_GROUP,
             metadata={KEY: text},
         )

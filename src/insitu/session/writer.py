@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from insitu.errors import InsituError
 from insitu.files import make_directory
 from insitu.session import core_tables
-from insitu.session.coded_texts import CodedTexts, joined_texts
+from insitu.session.batches import Batch, batch_rows, joined, typed, whole
 from insitu.session.directory import drop_raw
 from insitu.session.identities import Identities
 from insitu.session.interning import FrameTable, StackTree
 from insitu.session.manifest import COMPLETE, Manifest
-from insitu.session.parquet import Batch, Compression, batch_rows, write_part
-from insitu.session.schema import Column, Table
+from insitu.session.parquet import write_part
+from insitu.session.schema import Table
 from insitu.symbols.frame import Frame
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class DiskTables:
         from insitu.session.engine import duckdb
 
         self.path = path
-        self._compression: Compression = "zstd" if lasting else "lz4"
+        self._lasting = lasting
         self.parts: dict[str, int] = {}
         self._connection = duckdb.connect()
         self._connection.execute("set threads = 1")  # a recorder's target has the other CPUs
@@ -78,7 +78,7 @@ class DiskTables:
         self._writing = self._pool.submit(self._write, target, table, batches)
 
     def _write(self, target: Path, table: Table, batches: Sequence[Batch]) -> None:
-        write_part(self._connection, target, table, _columns(table, batches), self._compression)
+        write_part(self._connection, target, table, batches, lasting=self._lasting)
 
     def wait(self) -> None:
         """Wait until all parts are written. Raises OSError when the disk is full."""
@@ -103,7 +103,7 @@ class MemoryTables:
     def write(self, table: Table, batches: Sequence[Batch], rows: int) -> None:
         """Keep one part."""
         self.tables[table.name] = table
-        self._parts.setdefault(table.name, []).append(_columns(table, batches))
+        self._parts.setdefault(table.name, []).append(whole(table, batches))
 
     def column(self, table: str, name: str) -> Any:
         """A whole column: an array, or a list of texts."""
@@ -173,7 +173,7 @@ class SessionWriter:
             pending.sorted_by = ordered.name if ordered is not None and ordered.name == "ts_ns" else ""
         if not rows:
             return
-        columns = {column.name: _typed(batch, column, rows) for column in table.columns}
+        columns = {column.name: typed(batch, column, rows) for column in table.columns}
         if pending.sorted_by:
             _follow_order(pending, columns[pending.sorted_by])
         size = sum(_bytes(values) for values in columns.values())
@@ -306,53 +306,6 @@ class SessionWriter:
         self.append_rows(core_tables.THREAD_NAME, self.processes.name_rows())
 
 
-def _typed(batch: Batch, column: Column, rows: int) -> Any:
-    """A batch's column in the type that the table declares; its default where the batch lacks it."""
-    dtype = _DTYPES.get(column.semantic.storage)
-    values = batch.get(column.name)
-    if values is None:
-        missing = column.missing
-        if dtype is None:
-            return [missing] * rows
-        if missing is None:
-            return np.ma.masked_array(np.zeros(rows, dtype), np.ones(rows, np.bool_))
-        return np.full(rows, missing, dtype)
-    if len(values) != rows:
-        raise ValueError(f"column {column.name}: {len(values)} values for {rows} rows")
-    if dtype is None:
-        return values
-    if isinstance(values, np.ndarray):
-        return _narrowed(values, dtype)
-    items = values.to_list() if hasattr(values, "to_list") else list(values)
-    null = [item is None for item in items]
-    numbers = np.array([item or 0 for item in items]) if len(items) else np.zeros(0, dtype)
-    if numbers.dtype == object:  # both below 0 and beyond 63 bits
-        numbers = np.array([min(max(int(item or 0), -(2**63)), 2**63 - 1) for item in items], np.int64)
-    typed = _narrowed(numbers, dtype)
-    return np.ma.masked_array(typed, null) if column.nullable and any(null) else typed
-
-
-def _narrowed(values: Any, dtype: Any) -> Any:
-    """Numbers in a column's type. Those that are too large become the largest: no row is lost for one value."""
-    wanted = np.dtype(dtype)
-    if wanted.kind in "iu" and values.dtype.kind in "iu" and len(values):
-        have, limits = np.iinfo(values.dtype), np.iinfo(wanted)
-        if have.max > limits.max or have.min < limits.min:
-            low, high = max(limits.min, have.min), min(limits.max, have.max)
-            if int(values.max()) > high or int(values.min()) < low:
-                values = np.clip(values, low, high)
-    return values.astype(wanted, copy=False)
-
-
-_DTYPES: Final[dict[str, Any]] = {
-    "bigint": np.int64,
-    "integer": np.int32,
-    "ubigint": np.uint64,
-    "double": np.float64,
-    "boolean": np.bool_,
-}
-
-
 def _follow_order(pending: _Pending, ts_ns: Any) -> None:
     """Track whether the rows so far are in time order."""
     if int(ts_ns[0]) < pending.last or (len(ts_ns) > 1 and bool((ts_ns[1:] < ts_ns[:-1]).any())):
@@ -361,33 +314,5 @@ def _follow_order(pending: _Pending, ts_ns: Any) -> None:
         pending.last = int(ts_ns[-1])
 
 
-def _columns(table: Table, batches: Sequence[Batch]) -> Batch:
-    return {
-        column.name: joined([batch[column.name] for batch in batches], column.semantic.storage)
-        for column in table.columns
-    }
-
-
 def _bytes(values: Any) -> int:
     return int(values.nbytes) if hasattr(values, "nbytes") else 64 * len(values)
-
-
-def joined(parts: Sequence[Any], storage: str = "") -> Any:
-    """Parts of a column concatenated."""
-    if not parts:
-        dtype = _DTYPES.get(storage)
-        return [] if dtype is None else np.zeros(0, dtype)
-    if len(parts) == 1:
-        return parts[0]
-    if all(isinstance(part, CodedTexts) for part in parts):
-        return joined_texts(parts)
-    if all(type(part) is np.ndarray for part in parts):
-        return np.concatenate(parts)
-    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
-        masks = [np.ma.getmaskarray(part) for part in parts]
-        return np.ma.masked_array(np.concatenate([np.asarray(part) for part in parts]), np.concatenate(masks))
-    if hasattr(parts[0], "to_list") and hasattr(parts[0], "append"):
-        import polars
-
-        return polars.concat([part if isinstance(part, polars.Series) else polars.Series(part) for part in parts])
-    return [item for part in parts for item in part]
