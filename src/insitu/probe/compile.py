@@ -210,7 +210,9 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
     whole = names_of_whole_maps(node for clause in unit.clauses for node in ast.walk(clause.probe))
     layout = Layout(max_keys=options.max_map_keys, ring_bytes=_ring_bytes(options))
     for names in join_updates(unit.clauses, checker.maps):
-        layout.joint_map({name: checker.maps[name].value for name in names}, checker.maps[names[0]].key)
+        key = checker.maps[names[0]].key
+        assert key is not None
+        layout.joint_map({name: checker.maps[name].value for name in names}, key)
     for name, entry in checker.maps.items():
         if not isinstance(entry.value, Unknown):
             layout.script_map(

@@ -63,8 +63,8 @@ def join_updates(clauses: Sequence[Clause], maps: Mapping[str, MapType]) -> list
         and all(_follow_each_other(runs[number], names) for number in numbers)
         and sum(stored_size(maps[name].value) for name in names) <= _MOST_BYTES
     ]
-    for numbers, names in groups:
-        for number in numbers:
+    for together, names in groups:
+        for number in together:
             _join(runs[number], names)
     return [tuple(names) for _, names in groups]
 
