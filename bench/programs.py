@@ -1,4 +1,4 @@
-"""Cost per event of ready programs beside bpftrace's tools of the same purpose, in a lab guest.
+"""Cost per event of ready programs beside bpftrace's and bcc's tools of the same purpose, in a lab guest.
 
 Nanoseconds in BPF programs, by the kernel's own count (BPF_STATS_RUN_TIME), for each open, connection, switch or
 request of a load; what a kprobe, tracepoint or system call costs besides is not in it. The tools of a load run at the
@@ -6,18 +6,17 @@ same time and so see the same events, also those of the rest of the guest. An em
 either tool: ours are forked from a process that has everything loaded.
 
 Of several programs at an event, the first one fills the caches and the TLB for the others, which costs more than the
-program itself where these are emulated. So ours is attached both before and after bpftrace's, and counts where it was
-not the first.
+program itself where these are emulated. So ours is attached both before and after its peers, and counts where it cost
+less.
 
-bpftrace's biolatency, biosnoop and tcpdrop cannot attach to this kernel. Programs that are not named here have no
-peer there.
+Which tools these are is in _program_peers.py; those that do not start on this kernel are named with what they say.
+bpftrace's biolatency, biosnoop and tcpdrop cannot attach to it.
 """
 
 import contextlib
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from typing import NamedTuple
 
 from bench._guests import mount_tracing, pass_on
 from bench._program_loads import LOADS, set_up
+from bench._program_peers import PAIRS, Pair, Peer, complaint, started
 from insitu.kernel.bpf import enable_stats, open_id, program_info
 from insitu.kernel.bpf_abi import Command
 from insitu.lab import guest
@@ -35,55 +35,15 @@ from insitu.lab.kernels.fetch import fetch
 __all__ = ["main"]
 
 _KERNEL = "6.12"
-_REPEATS = 3
+_REPEATS = 5
 _CPUS = 2
 _WAITS = 60  # of two seconds
-# What keeps bpftrace's tools from running here: a header that it cannot read (for one constant), and where glibc has
-# its threads since 2.34.
-_MENDED = {"#include <linux/sched.h>": "#define TASK_RUNNING 0", "uprobe:libpthread:": "uprobe:libc:"}
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # Loads what all of ours use, to be inherited: types, LLVM, every part of the command.
 _FIRST = """
 kprobe:vfs_read /pid == 0/ { @[((struct sock *)arg0)->sk_ack_backlog] = count(); printf("%s", str(arg1)); }
 BEGIN { @h = hist(1); exit(); }
 """
-
-
-class Pair(NamedTuple):
-    """Words of ours, bpftrace's tool (none: ""), and what an event is (a key of LOADS)."""
-
-    ours: tuple[str, ...]
-    peer: str
-    event: str
-
-
-_PAIRS = {
-    pair.ours[0]: pair
-    for pair in (
-        Pair(("capable",), "capable", "check"),
-        Pair(("execs",), "execsnoop", "exec"),
-        Pair(("forks",), "threadsnoop", "thread"),
-        Pair(("signals",), "killsnoop", "signal"),
-        Pair(("syscalls",), "syscount", "system call"),
-        Pair(("runqlat",), "runqlat", "switch"),
-        Pair(("runqlen",), "runqlen", "sample"),
-        Pair(("dcstat",), "dcsnoop", "name looked up"),
-        Pair(("fileslow", "0", "xfs"), "xfsdist", "read or write"),
-        Pair(("opens",), "opensnoop", "open"),
-        Pair(("writeback",), "writeback", "pass of a flusher"),
-        Pair(("biolatency",), "", "request"),
-        Pair(("biosnoop",), "", "request"),
-        Pair(("bitesize",), "bitesize", "request"),
-        Pair(("gethostlatency",), "gethostlatency", "host name"),
-        Pair(("tcpaccept",), "tcpaccept", "connection"),
-        Pair(("tcpconnect",), "tcpconnect", "connection"),
-        Pair(("tcpdrop",), "", "packet sent again"),
-        Pair(("tcplife",), "tcplife", "connection"),
-        Pair(("tcpretrans",), "tcpretrans", "packet sent again"),
-        Pair(("tcpsynbl",), "tcpsynbl", "connection"),
-        Pair(("oomkills",), "oomkill", "kill"),
-    )
-}
 
 
 def main(*names: str) -> None:
@@ -109,7 +69,7 @@ def inside(*names: str) -> None:
     set_up()
     os.environ["XDG_CACHE_HOME"] = "/run/cache"  # this machine's lies behind 9p
     insitu(["trace", "-q", "-e", _FIRST, "-o", os.devnull])
-    pairs = [_PAIRS[name] for name in names or _PAIRS]
+    pairs = [PAIRS[name] for name in names or PAIRS]
     with os.fdopen(enable_stats(), "rb"):
         for event in dict.fromkeys(pair.event for pair in pairs):
             _measure(event, [pair for pair in pairs if pair.event == event])
@@ -117,13 +77,17 @@ def inside(*names: str) -> None:
 
 
 def _start(tracers: dict[str, int], pair: Pair) -> None:
-    """Start ours, bpftrace's and ours again, each when the one before has attached."""
-    for name in _tools(pair):
-        pid = _spawned(pair.peer) if name == _tools(pair)[1] else _forked(pair.ours)
-        if _attaches(pid):
+    """Start ours, its peers and ours again, each when the one before has attached."""
+    ours = pair.ours[0]
+    for peer in (None, *pair.peers, None):
+        name = _name(pair, peer) if peer else f"{ours} again" if ours in tracers else ours
+        pid = started(peer) if peer else _forked(pair.ours)
+        if pid is None:
+            print(f"{name} is not installed", flush=True)
+        elif _attaches(pid):
             tracers[name] = pid
         else:
-            print(f"{name} attaches nothing: see above", flush=True)
+            print(f"{name} attaches nothing: {complaint(peer) if peer else 'see above'}", flush=True)
             _end(pid)
 
 
@@ -141,15 +105,6 @@ def _forked(words: tuple[str, ...]) -> int:
         finally:
             os._exit(status)
     return pid
-
-
-def _spawned(tool: str) -> int:
-    """A process that is bpftrace, tracing."""
-    script = Path(f"/usr/sbin/{tool}.bt").read_text()
-    for old, new in _MENDED.items():
-        script = script.replace(old, new)
-    with open(os.devnull, "wb") as sink:  # noqa: PTH123
-        return subprocess.Popen(["bpftrace", "-e", script], stdout=sink).pid
 
 
 def _attaches(pid: int) -> bool:
@@ -210,10 +165,9 @@ def _used(programs: list[int]) -> Used:
     return Used(sum(each.run_time_ns for each in info), sum(each.run_count for each in info))
 
 
-def _tools(pair: Pair) -> tuple[str, ...]:
-    """What its tools are called among all."""
-    ours = pair.ours[0]
-    return (ours, f"{pair.peer}.bt", f"{ours} again") if pair.peer else (ours,)
+def _name(pair: Pair, peer: Peer) -> str:
+    """What a peer is called among all tools of a load, of which the same one may be beside two of ours."""
+    return f"{peer.name} beside {pair.ours[0]}"
 
 
 def _measure(event: str, pairs: list[Pair]) -> None:
@@ -243,16 +197,19 @@ def _measure(event: str, pairs: list[Pair]) -> None:
 
 
 def _show(pair: Pair, costs: Mapping[str, tuple[float, float]]) -> None:
-    """A pair's line: for each event nanoseconds and runs of a program."""
-    peer = f"{pair.peer}.bt"
-    ours = min((costs[name] for name in _tools(pair) if name in costs and name != peer), default=None)
-    theirs = costs.get(peer)
-    text = f"{pair.event:<18}"
-    for name, cost in ((pair.ours[0], ours), (pair.peer, theirs)):
-        text += f"  {name:<15} {cost[0]:8.0f} ns {cost[1]:6.2f} runs" if cost else ""
-    if ours and theirs:
-        text += f"   ratio {ours[0] / theirs[0]:5.2f}"
-    print(text, flush=True)
+    """A pair's lines: for each event nanoseconds and runs of a program, of ours and of each peer."""
+    ours = min((costs[name] for name in (pair.ours[0], f"{pair.ours[0]} again") if name in costs), default=None)
+    print(_shown(pair.event, pair.ours[0], ours), flush=True)
+    for peer in pair.peers:
+        theirs = costs.get(_name(pair, peer))
+        if theirs is not None:
+            ratio = f"   ratio {ours[0] / theirs[0]:5.2f}" if ours and theirs[0] else ""
+            print(_shown("", peer.name, theirs) + ratio, flush=True)
+
+
+def _shown(event: str, name: str, cost: tuple[float, float] | None) -> str:
+    text = f"{event:<18}  {name:<22}"
+    return text + (f" {cost[0]:8.0f} ns {cost[1]:6.2f} runs" if cost else " attaches nothing")
 
 
 if __name__ == "__main__":

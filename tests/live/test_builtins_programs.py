@@ -70,6 +70,11 @@ def test_kernel_stacks_begin_in_what_runs_the_probe() -> None:
     assert all(line.startswith("ffff") for line in raw.split())
 
 
+def test_a_result_is_in_the_register_of_that_role(program: Path) -> None:
+    script = f'uretprobe:{program}:eight {{ print((reg("result"), (int64)retval, reg("sp") != 0)); }}'
+    assert run_trace("-e", script, "-c", str(program)).stdout.strip() == "(801, 801, true)"
+
+
 # Settings
 
 

@@ -1,9 +1,13 @@
 """The built-in programs on this kernel: they compile where their events exist, and print what a test has provoked."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,3 +105,52 @@ def test_execs_of_a_command_are_those_of_its_descendants() -> None:
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"type": "event"')]
     paths = [row["data"]["path"].rpartition("/")[2] for row in rows]
     assert paths == ["sh", "sh", "true", "echo", "true"]
+
+
+# x86-64
+_PAUSE, _GETPPID, _EXIT_GROUP = 34, 110, 231
+_CALLS = "import os; [os.getppid() for _ in range(500)]"
+
+
+def _system_calls(printed: str) -> tuple[Counter[int], Counter[int], int]:
+    """Of what the program syscalls printed: calls and nanoseconds by number, and how many have returned."""
+    maps: dict[str, Any] = {}
+    for line in filter(None, printed.splitlines()):
+        row = json.loads(line)
+        maps |= row["data"] if row["type"] in ("map", "hist") else {}
+    calls, total_ns = Counter[int](), Counter[int]()
+    for found, name in ((calls, "@calls"), (total_ns, "@total_ns")):
+        for key, value in maps[name].items():
+            found[int(key.rpartition(",")[2])] += value
+    return calls, total_ns, sum(each["count"] for histogram in maps["@us"].values() for each in histogram)
+
+
+def test_syscalls_counts_every_call_and_times_those_that_end_a_thread() -> None:
+    printed = run_trace("--json", "syscalls", "--", sys.executable, "-c", _CALLS).stdout
+    calls, total_ns, returned = _system_calls(printed)
+    assert calls[_GETPPID] == 500 and calls[_EXIT_GROUP] == 1
+    assert total_ns.keys() == calls.keys() and all(total_ns.values())
+    assert returned == calls.total() - 1
+
+
+def test_syscalls_shows_a_call_that_has_not_returned_at_the_end() -> None:
+    waits = """import signal
+signal.signal(signal.SIGUSR1, lambda *_: print("woken", flush=True))
+print("ready", flush=True)
+while True: signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE) as waiting:
+        assert waiting.stdout is not None and waiting.stdout.readline() == b"ready\n"
+        words = [sys.executable, "-m", "insitu", "trace", "--json", "syscalls", "-p", str(waiting.pid)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stdout is not None
+            tracer.stdout.readline()  # all is attached
+            waiting.send_signal(signal.SIGUSR1)
+            waiting.stdout.readline()
+            while Path(f"/proc/{waiting.pid}/syscall").read_text().split()[0] != str(_PAUSE):
+                time.sleep(0.01)
+            tracer.send_signal(signal.SIGINT)
+            calls, total_ns, returned = _system_calls(tracer.stdout.read())
+        waiting.kill()
+    assert calls[_PAUSE] == 1 and total_ns[_PAUSE] > 0
+    assert returned == calls.total() - 1

@@ -143,3 +143,34 @@ def test_keys_with_short_and_with_long_strings_are_of_one_map(length: int) -> No
         "@zero": {short: 0, long: 0},
         "@walked": {short: 1, long: 2},
     }
+
+
+_JOINT = """
+    profile:hz:299 {{ @n[{key}] = count(); @s[{key}] = sum(3); @low[{key}] = min(-5); @high[{key}] = max(7);
+        @average[{key}] = avg(4); @h[{key}] = hist(20); @all[{key}] = stats(6); @apart = count(); @cpus[cpu] = 1; }}
+    interval:ms:100 /len(@cpus) == ncpus/ {{ exit(); }}
+"""
+
+
+@pytest.mark.parametrize("key", ["1", '1, str(kaddr("vfs_read"), 200)'])
+def test_maps_that_are_always_added_to_together_hold_what_each_alone_would(key: str) -> None:
+    found = insitu.trace(_JOINT.format(key=key)).wait().maps
+    (runs,) = found["@apart"]["value"].to_list()
+    assert runs >= (os.cpu_count() or 1)
+    assert found["@n"]["value"].to_list() == [runs]
+    assert found["@s"]["value"].to_list() == [3 * runs]
+    assert found["@low"]["value"].to_list() == [-5]
+    assert found["@high"]["value"].to_list() == [7]
+    assert found["@average"].select("value", "count", "total").rows() == [(4, runs, 4 * runs)]
+    assert [row["count"] for row in found["@h"].to_dicts() if row["low"] == 16] == [runs]
+    assert found["@h"]["count"].sum() == runs
+    assert found["@all"].select("value", "count", "total").rows() == [(6, runs, 6 * runs)]
+
+
+def test_updates_of_joint_maps_that_are_full_are_lost_for_each_map() -> None:
+    script = """config = { max_map_keys = 2 }
+        begin { for ($i : 0..5) { @n[$i] = count(); @s[$i] = sum($i); } exit(); }"""
+    traced = insitu.trace(script).wait()
+    assert traced.maps["@n"]["key"].sort().to_list() == [0, 1]
+    assert traced.maps["@s"].sort("key")["value"].to_list() == [0, 1]
+    assert sum(count for count, what in traced.lost if "a map was full" in what) == 2 * 3

@@ -22,6 +22,6 @@ def checked(text: str, *parameters: str) -> Unit:
     return run_passes(Unit(Source(text), Options(parameters=list(parameters)), NoKernel()))
 
 
-def compiled(text: str, *parameters: str) -> Compiled:
-    """A script compiled."""
-    return compile_script(Source(text), Options(parameters=list(parameters)), NoKernel())
+def compiled(text: str, *parameters: str, events: str = "record") -> Compiled:
+    """A script compiled; ``events`` is what its emit() does."""
+    return compile_script(Source(text), Options(parameters=list(parameters), events=events), NoKernel())

@@ -181,3 +181,54 @@ def test_what_bpf_lacks_is_an_error_of_one_line_that_ends_nothing(
     assert "unknown" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
     assert compiled("BEGIN { @x = 1; }").programs[0].code  # LLVM still works
+
+
+def _kept_in(script: str) -> dict[str, int]:
+    """How many maps of the kernel's a script's maps with keys are kept in, and the bytes of their values."""
+    maps = compiled(script).layout.maps
+    own = {number for number, each in enumerate(maps) if each.is_script_map}
+    holders = {maps[number].within if maps[number].within >= 0 else number for number in own}
+    return {maps[number].name: maps[number].value_size for number in holders}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "BEGIN { @a[pid] = count(); @b[pid] = sum(2); }",
+        "BEGIN { @a[pid, tid] = count(); @b[pid, tid] = sum(2); } END { print(@a); print(@b, 3); }",
+        "macro low(x) { let $y = x & 1; $y ? 2 : 3 } BEGIN { @a[low(pid)] = count(); @b[low(pid)] = sum(2); }",
+        "BEGIN { @a[1] = count(); @b[1] = sum(2); } END { if (pid) { @a[tid] = count(); @b[tid] = sum(1); } }",
+    ],
+)
+def test_maps_that_are_always_added_to_together_are_one_map_of_the_kernel(script: str) -> None:
+    assert _kept_in(script) == {"joint @a, @b": 8 + 16}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "BEGIN { @a[pid] = count(); @b[tid] = sum(2); }",  # another key
+        "BEGIN { @a[pid] = count(); @b[pid, 1] = sum(2); }",
+        "BEGIN { @a[pid] = count(); if (pid) { @b[pid] = sum(2); } }",  # not always
+        "BEGIN { @a[pid] = count(); @b[pid] = sum(2); } END { @a[pid] = count(); }",
+        "BEGIN { @a[pid] = count(); @b[pid] = sum(2); } END { clear(@a); }",
+        "BEGIN { @a[pid] = count(); @b[pid] = sum(2); delete(@b[pid]); }",
+        "BEGIN { @a[pid] = count(); @b[pid] = sum(2); } END /@b[1]/ { }",
+        "BEGIN { @a[pid] = count(); @b[pid] = sum(2); for ($kv : @a) { print($kv); } }",
+        "BEGIN { $i = 0; @a[$i++] = count(); @b[$i++] = sum(2); }",  # what changes something is done twice
+        "BEGIN { @a[nsecs] = count(); @b[nsecs] = sum(2); }",
+        "let @a = percpuhash(5); BEGIN { @a[pid] = count(); @b[pid] = sum(2); }",
+        "BEGIN { @a[pid] = hist(1, 5); @b[pid] = hist(2, 5); }",  # larger than a value per CPU may be
+    ],
+)
+def test_maps_that_may_have_other_keys_are_kept_apart(script: str) -> None:
+    assert set(_kept_in(script)) == {"@a", "@b"}
+
+
+def test_computing_what_an_event_holds_is_left_out_where_it_is_dropped_but_not_what_it_changes() -> None:
+    macro = "macro low(x) { let $y = x & 1; $y ? 2 : 3 } "
+    alone = compiled("BEGIN { @n = 1; }", events="drop").programs[0].code
+    dropped = 'BEGIN { @n = 1; emit("e", (a = low((int64)pid), b = pid)); }'
+    assert compiled(macro + dropped, events="drop").programs[0].code == alone
+    changes = 'BEGIN { @n = 1; $i = 1; emit("e", (a = $i++, b = @m++)); @n = $i; }'
+    assert len(compiled(changes, events="drop").programs[0].code) > len(alone)

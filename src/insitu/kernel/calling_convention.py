@@ -39,6 +39,11 @@ class Machine(Struct, frozen=True):
     stack_offset: int
     user_mode: tuple[str, int, int]
 
+    def register(self, name: str) -> Part | None:
+        """A register by its name, or by its role: sp, ip, result. None for an unknown one."""
+        roles = {"sp": self.stack, "ip": self.instruction, "result": self.result}
+        return self.registers.get(roles.get(name, name))
+
     def argument(self, index: int) -> Part | None:
         """The register of argument ``index`` (from 0) at a function's entry; None when it lies on the stack."""
         return self.registers[self.arguments[index]] if index < len(self.arguments) else None

@@ -34,6 +34,7 @@ __all__ = [
     "If",
     "Index",
     "Integer",
+    "JointUpdate",
     "Jump",
     "Let",
     "Macro",
@@ -61,6 +62,7 @@ __all__ = [
     "While",
     "With",
     "child_names",
+    "has_effects",
     "levels",
     "replace_children",
     "walk",
@@ -235,6 +237,12 @@ class Assign(Statement):
     value: Expression
 
 
+class JointUpdate(Statement):
+    """Assignments of aggregations at one key, to maps whose values are in one map of the kernel's."""
+
+    updates: list[Assign]
+
+
 class Let(Statement):
     """``let $x : type = value;``"""
 
@@ -406,6 +414,20 @@ def walk(node: Any) -> Iterator[Node]:
             waiting += [getattr(each, name) for name in reversed(child_names(each))]
         elif isinstance(each, list):
             waiting += reversed(each)
+
+
+def has_effects(node: Node) -> bool:
+    """Whether computing an expression may change anything but the variables that it declares by itself."""
+    own = {each.variable.name for each in walk(node) if isinstance(each, Let)}
+    return any(_has_effect(each, own) for each in walk(node))
+
+
+def _has_effect(node: Node, own: set[str]) -> bool:
+    if isinstance(node, Assign | Step):
+        return not (isinstance(node.target, Variable) and node.target.name in own)
+    if isinstance(node, Call):
+        return node.name == "delete"
+    return isinstance(node, Statement) and not isinstance(node, Let | Block | If)
 
 
 def levels(node: Node) -> int:

@@ -53,7 +53,7 @@ __all__ = [
     "store_places",
 ]
 
-_FORMAT = 6
+_FORMAT = 7
 _CHECKSUM_BYTES = 8
 # Where the compiler's own files are.
 _FOLDERS = ("", "bpftrace", "codegen", "passes", "passes/check", "builtins", "providers", "providers/support")

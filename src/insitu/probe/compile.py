@@ -200,6 +200,7 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
     """LLVM IR of all clauses, the layout they share, and how many programs each has become."""
     from insitu.probe import ast
     from insitu.probe.codegen.emitter import Module
+    from insitu.probe.codegen.joint_maps import join_updates
     from insitu.probe.codegen.map_keys import names_of_whole_maps
     from insitu.probe.codegen.program import ClauseLowering
     from insitu.probe.types import Unknown
@@ -208,6 +209,10 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
     source, options = checker.source, checker.options
     whole = names_of_whole_maps(node for clause in unit.clauses for node in ast.walk(clause.probe))
     layout = Layout(max_keys=options.max_map_keys, ring_bytes=_ring_bytes(options))
+    for names in join_updates(unit.clauses, checker.maps):
+        key = checker.maps[names[0]].key
+        assert key is not None
+        layout.joint_map({name: checker.maps[name].value for name in names}, key)
     for name, entry in checker.maps.items():
         if not isinstance(entry.value, Unknown):
             layout.script_map(

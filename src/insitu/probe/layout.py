@@ -5,6 +5,8 @@ All of it is plain data, which the cache of compiled programs (cache.py) keeps i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct, field
 from msgspec.structs import replace
 
@@ -86,6 +88,8 @@ class MapLayout(Struct):
     value: AnyType | None = None
     flags: int = 0  # of include/uapi/linux/bpf.h: BPF_F_STACK_BUILD_ID
     short_keys: int = -1  # the number of the map that has those keys in which no string is long
+    within: int = -1  # the number of the map whose values have this one's as a part, and where
+    place: int = 0
 
     @property
     def is_script_map(self) -> bool:
@@ -176,6 +180,28 @@ class Layout(Struct):
         short = replace(key, elements=tuple(kinds))
         whole.short_keys = self._own(f"short {name}", whole.type, short.size, whole.value_size, whole.max_entries)
         self.maps[whole.short_keys].key = short
+
+    def joint_map(self, parts: Mapping[str, Type], key: Tuple) -> None:
+        """Lay out maps of the script that are always added to together, at one key: one map of the kernel's."""
+        names = ", ".join(parts)
+        size = sum(map(stored_size, parts.values()))
+        holder = self._own(f"joint {names}", PERCPU_HASH, key.size, size, self.max_keys)
+        self.maps[holder].key = key
+        if any(map(is_long_string, key.elements)):
+            self._split(names, self.maps[holder], key)
+        place = 0
+        for name, kind in parts.items():
+            self._numbers[name] = len(self.maps)
+            own = MapLayout(name, PERCPU_HASH, key.size, stored_size(kind), self.max_keys, key, kind)
+            own.within, own.place = holder, place
+            self.maps.append(own)
+            place += own.value_size
+
+    def holder(self, name: str) -> int:
+        """The number of the map that has the values of the script's map ``name``."""
+        number = self._numbers[name]
+        within = self.maps[number].within
+        return number if within < 0 else within
 
     def number(self, name: str) -> int:
         """The number of a script's map that is laid out already."""

@@ -152,7 +152,7 @@ def _check_reg(checker: Checker, call: ast.Call) -> Type:
     name = checker.text(call.arguments[0], "the register")
     if checker.clause.kind.context not in _HAS_REGISTERS:
         raise checker.error(f"registers are not available in a {checker.clause.points[0].kind} probe", call)
-    if name not in MACHINE.registers:
+    if MACHINE.register(name) is None:
         hint = nearest(name, MACHINE.registers)
         raise checker.error(f"unknown register {name!r}{hint}", call.arguments[0])
     return UINT64

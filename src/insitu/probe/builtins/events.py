@@ -102,17 +102,9 @@ def _emit(low: Lowering, call: ast.Call) -> str:
         low.layout.drops_events = True
         with low.temporaries():
             for each in fields.elements:
-                if _has_effects(each):
+                if ast.has_effects(each):
                     computed(low, each)
     return "0"
-
-
-def _has_effects(field: ast.Expression) -> bool:
-    """Whether to compute a field of an event that is dropped: it changes maps or variables."""
-    return any(
-        isinstance(each, ast.Statement | ast.Step) or (isinstance(each, ast.Call) and each.name == "delete")
-        for each in ast.walk(field)
-    )
 
 
 BUILTINS: tuple[Builtin, ...] = (*function("emit", (2, 2), _check_emit, value=_emit, statement=True),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from insitu.kernel.bpf_helpers import knows_helper
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, Mention, function, operand, variable
@@ -72,7 +73,8 @@ def _check_user_regs(checker: Checker, node: Mention) -> Type:
 
 
 def _curtask(low: Lowering, node: Mention) -> str:
-    return low.emit.call(Helper.GET_CURRENT_TASK_BTF if low.options.direct_reads else Helper.GET_CURRENT_TASK)
+    typed = low.options.direct_reads and knows_helper(Helper.GET_CURRENT_TASK_BTF)
+    return low.emit.call(Helper.GET_CURRENT_TASK_BTF if typed else Helper.GET_CURRENT_TASK)
 
 
 def _user_regs(low: Lowering, node: Mention) -> str:

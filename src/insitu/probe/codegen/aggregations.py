@@ -5,6 +5,8 @@ A program cannot be interrupted by itself on its CPU (the kernel drops, and coun
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from insitu.probe import ast
 from insitu.probe.aggregations import (
     Aggregation,
@@ -25,9 +27,8 @@ from insitu.probe.codegen.map_keys import at_key
 from insitu.probe.codegen.maps import count_lost, lookup, lost_key_cell
 from insitu.probe.codegen.markers import Patch
 from insitu.probe.output.time_series import WORDS
-from insitu.probe.types import stored_size
 
-__all__ = ["update"]
+__all__ = ["update", "update_jointly"]
 
 _NO_EXIST = 1  # BPF_NOEXIST
 _STACK_ZEROS = 64
@@ -35,11 +36,30 @@ _STACK_ZEROS = 64
 
 def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregation) -> None:
     """``@x[key] = count()`` and the like: find this CPU's cells, and add to them."""
-    emit = low.emit
+    _update(low, target, [(0, kind, _argument(low, call))])
+
+
+def update_jointly(low: Lowering, updates: Sequence[ast.Assign]) -> None:
+    """The same of several maps at one key, which are parts of one map of the kernel's."""
+    parts = []
+    for each in updates:
+        assert isinstance(each.target, ast.MapAccess) and isinstance(each.value, ast.Call)
+        layout, kind = low.layout.maps[low.layout.number(each.target.name)], each.target.type
+        assert isinstance(kind, Aggregation)
+        parts.append((layout.place, kind, _argument(low, each.value)))
+    assert isinstance(updates[0].target, ast.MapAccess)
+    _update(low, updates[0].target, parts)
+
+
+def _argument(low: Lowering, call: ast.Call) -> str:
     subject = call.arguments[0] if call.arguments else None
-    argument = low.value(subject) if isinstance(subject, ast.Expression) else ""
-    number = low.layout.number(target.name)
-    layout = low.layout.maps[number]
+    return low.value(subject) if isinstance(subject, ast.Expression) else ""
+
+
+def _update(low: Lowering, target: ast.MapAccess, parts: Sequence[tuple[int, Aggregation, str]]) -> None:
+    """Add to the parts of an element's value: where each begins in it, its kind, and the value that is added."""
+    emit = low.emit
+    layout = low.layout.maps[low.layout.holder(target.name)]
 
     def add(number: int, key: str) -> str:
         first = lookup(low, number, key)
@@ -52,18 +72,19 @@ def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregati
         else:
             emit.branch_if(emit.is_null(first), missing, found)
             emit.block(missing)
-            zeros = _zeros(low, stored_size(kind))
+            zeros = _zeros(low, layout.value_size)
             words = emit.map(number), f"ptr {key}", f"ptr {zeros}", f"i64 {_NO_EXIST}"
             result = emit.call(Helper.MAP_UPDATE_ELEM, *words)
             second = lookup(low, number, key)
             came_from = emit.block_name
             emit.branch_if(emit.is_null(second), lost, found)
             emit.block(lost)
-            count_lost(low, lost_key_cell(low, result))
+            count_lost(low, lost_key_cell(low, result), times=len(parts))
             emit.branch(end)
             emit.block(found)
             cells = emit.phi("ptr", (first, begun), (second, came_from))
-        _add(low, cells, kind, argument)
+        for place, kind, argument in parts:
+            _add(low, emit.offset(cells, place) if place else cells, kind, argument)
         emit.block(end)
         return ""
 
@@ -71,7 +92,7 @@ def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregati
         if layout.key is None:
             only = low.temporary(8)
             emit.store("0", only)
-            add(number, only)
+            add(low.layout.number(target.name), only)
         else:
             at_key(low, target, add)
 

@@ -219,8 +219,8 @@ class Lowering(MemoryAccess):
 
     def register(self, name: str) -> str:
         """A register of the interrupted code, or one by its role: sp, ip, result."""
-        roles = {"sp": MACHINE.stack, "ip": MACHINE.instruction, "result": MACHINE.result}
-        part = MACHINE.registers[roles.get(name, name)]
+        part = MACHINE.register(name)
+        assert part is not None
         value = self.load_context(part.offset, 8)
         if part.shift:
             value = self.emit.op("lshr", value, str(part.shift))

@@ -61,7 +61,7 @@ def at_key(low: Lowering, node: ast.MapAccess, operation: _Operation, *, answers
     That is of LLVM's type ``answers``. It is lowered for each of the two maps where short keys have one of their own.
     """
     emit = low.emit
-    number = low.layout.number(node.name)
+    number = low.layout.holder(node.name)
     layout = low.layout.maps[number]
     if layout.short_keys < 0:
         return operation(number, key_pointer(low, node, layout))

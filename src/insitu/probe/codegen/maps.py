@@ -161,15 +161,17 @@ def _store(low: Lowering, node: ast.MapAccess, destination: str) -> None:
         at_key(low, node, read)
 
 
-def count_lost(low: Lowering, cell: int | str, number: int | None = None) -> None:
-    """Add one to a cell of the map that counts what was lost, or of another such map."""
+def count_lost(low: Lowering, cell: int | str, number: int | None = None, *, times: int = 1) -> None:
+    """Add one, or ``times``, to a cell of the map that counts what was lost, or of another such map."""
     emit = low.emit
     number = low.layout.lost_map() if number is None else number
     with low.temporaries():
         key = low.temporary(8)
         emit.store(str(cell), key)
         pointer = lookup(low, number, key)
-    when_found(low, pointer, lambda: emit.store(emit.op("add", emit.load(pointer), "1"), pointer), lambda: None)
+    when_found(
+        low, pointer, lambda: emit.store(emit.op("add", emit.load(pointer), str(times)), pointer), lambda: None
+    )
 
 
 def count_lost_if(low: Lowering, truth: str, cell: int | str, number: int | None = None) -> None:

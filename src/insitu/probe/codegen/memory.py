@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from insitu.kernel.bpf_helpers import knows_helper
 from insitu.probe import ast
+from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.integers import low_bytes, scalar_layout, signed64
 from insitu.probe.codegen.lowering import Local, Lowering, Place, PlaceOf, Remote, Store, Value
 from insitu.probe.passes.check.dialect import named_constant
@@ -152,7 +154,12 @@ def _followed(low: Lowering, node: ast.Expression) -> bool:
         node = node.object
     if isinstance(node, ast.Member):
         return low.clause.provider.traits.numbered == "slots"
-    return isinstance(node, ast.Identifier) and node.name in ("curtask", "user_regs")
+    # Kernels before 5.11 know no type of the current task.
+    return (
+        isinstance(node, ast.Identifier)
+        and node.name in ("curtask", "user_regs")
+        and knows_helper(Helper.GET_CURRENT_TASK_BTF)
+    )
 
 
 def _moved(low: Lowering, place: Place, offset: str) -> Place:

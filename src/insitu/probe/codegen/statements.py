@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from insitu.probe import ast
 from insitu.probe.aggregations import Aggregation
 from insitu.probe.codegen import maps
-from insitu.probe.codegen.aggregations import update
+from insitu.probe.codegen.aggregations import update, update_jointly
 from insitu.probe.codegen.integers import narrowed
 from insitu.probe.codegen.lowering import Local, Lowered, Lowering, Place, PlaceOf, Value
 from insitu.probe.codegen.memory import tuple_element
@@ -28,6 +28,11 @@ def _assign(low: Lowering, node: ast.Assign) -> None:
             else:
                 assert isinstance(node.target, ast.Member) and node.target.type is not None
                 low.store(value, tuple_element(low, node.target), node.target.type)
+
+
+def _update_jointly(low: Lowering, node: ast.JointUpdate) -> None:
+    with low.temporaries():
+        update_jointly(low, node.updates)
 
 
 def _compound(node: ast.Assign) -> ast.Expression:
@@ -144,6 +149,7 @@ VALUES: Mapping[type[ast.Expression], Value] = {ast.FunctionCall: _function_valu
 PLACES: Mapping[type[ast.Expression], PlaceOf] = {ast.FunctionCall: _function_place}
 STATEMENTS: Mapping[type[ast.Statement], Lowered] = {
     ast.Assign: _assign,
+    ast.JointUpdate: _update_jointly,
     ast.Let: _let,
     ast.With: _with,
     ast.Block: _block,

@@ -26,7 +26,6 @@ from insitu.probe.providers.support.binary import (
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, missing, number, select
 from insitu.probe.providers.support.signature import entry_arguments, return_argument
-from insitu.symbols.demangle import demangle
 from insitu.symbols.instructions import begins_instruction
 
 if TYPE_CHECKING:
@@ -171,6 +170,8 @@ class Uprobe:
         """By DWARF, where the binary has it: at the function's entry its parameters, at its return ``retval``."""
         if point.offset:
             return None
+        from insitu.symbols.demangle import demangle
+
         name = _RUST_HASH.sub("", demangle(point.function.encode()).partition("(")[0])
         function = context.types_of(place_of(point).path).function(name)
         if function is None:
