@@ -255,7 +255,9 @@ class _Script(ProbeSource):
                 return (TerminalJsonOutput if terminal else JsonOutput)(runtime.loaded, runtime.formatter(), stream)
             # What scripts print is the user's choice, as in bpftrace; names in ready programs' rows never break rows.
             escapes = terminal or source.built_in
-            return TextOutput(runtime.loaded, runtime.formatter(on_terminal=escapes), stream)
+            text = TextOutput(runtime.loaded, runtime.formatter(on_terminal=escapes), stream)
+            text.newer_heading = source.built_in
+            return text
 
         super().__init__(compiled, source, context, output, log_level=1 if args.verbose else 0)
         self._args, self._source = args, source
