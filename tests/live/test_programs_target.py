@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from insitu.probe.bpftrace.scripts import PROGRAMS
+
 from .tracing import run_trace
 
 _CPUS = "import os; cpus = sorted(os.sched_getaffinity(0))[:2]\n"
 _MOVES = _CPUS + "for n in range(20): os.sched_setaffinity(0, [cpus[n % 2]])\n"
-_CHILD_MOVES = (
-    "import subprocess, sys\nif not sys.argv[1:]: sys.exit(subprocess.call([sys.executable, __file__, 'x']))\n" + _MOVES
-)
+_CHILD_MOVES = "import subprocess, sys\n"
+_CHILD_MOVES += "if not sys.argv[1:]: sys.exit(subprocess.call([sys.executable, __file__, 'x']))\n" + _MOVES
 
 
 def _rows(label: str, *words: str) -> list[dict[str, Any]]:
@@ -68,6 +69,17 @@ def test_migrations_of_p_are_those_of_the_parameter() -> None:
                 tracing.communicate()
             moving.communicate(b"\n")
         assert {row["thread"] for row in rows} == {moving.pid}
+
+
+def test_a_copy_of_a_program_takes_a_process_too(tmp_path: Path) -> None:
+    copy = tmp_path / "mine.bt"
+    copy.write_text((PROGRAMS / "wakeups.bt").read_text())
+    with _another("import time; time.sleep(0.01)") as sleeping, _another("import time; time.sleep(0.01)"):
+        for words in ([str(sleeping)], ["-p", str(sleeping)]):
+            text = run_trace("-d", "1", str(copy), *words).stdout
+            rows = re.findall(r"^@wakeups\[.+, (\d+), .+, (\d+)\]: (\d+)$", text, re.M)
+            assert rows and all(str(sleeping) in row[:2] for row in rows), text
+            assert sum(int(row[2]) for row in rows if row[1] == str(sleeping)) >= 20
 
 
 def test_exits_of_a_command_are_those_of_all_its_descendants_and_its_own() -> None:
