@@ -170,6 +170,14 @@ def test_a_program_that_follows_no_children_says_so() -> None:
         assert done.stderr == "insitu: only true itself is traced, not its children\n"
 
 
+@pytest.mark.parametrize("name", ["execs", "migrations"])
+def test_what_is_no_process_is_refused_in_a_line(name: str) -> None:
+    refused = run_trace(name, "make", status=2).stderr
+    assert (
+        refused.startswith(f"insitu: {name} takes the number of a process, not 'make'") and refused.count("\n") == 1
+    )
+
+
 def test_addresses_of_locks_are_in_hex(tmp_path: Path) -> None:
     script = "import threading\nlock = threading.Lock(); lock.acquire()\nprint(lock.acquire(timeout=0.05))"
     text = run_trace("futexes", "--", sys.executable, "-I", "-S", "-c", script).stdout

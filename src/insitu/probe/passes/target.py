@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from insitu.errors import InsituError
+
 if TYPE_CHECKING:
     from insitu.probe import ast
     from insitu.probe.options import Options
@@ -53,12 +55,17 @@ def target_of(source: Source, options: Options, context: Context) -> str:
     """What options.target is to be. Only ready programs follow descendants: others do as bpftrace does.
 
     The first parameter of a script that calls traced() is a process, unless the script itself uses it.
+
+    :raises InsituError: for one that is no number.
     """
     if context.runs_command and not context.whole_system:
         return "command" if source.built_in and source.scope != "process" else "process"
     if context.pid is not None:
         return "tree" if source.scope == "tree" else "process"
     if options.parameters and finds_target(source) and not _OWN_PARAMETER.search(source.text):
+        if not options.parameters[0].isdecimal():
+            what = f"{source.name} takes the number of a process, not {options.parameters[0]!r}"
+            raise InsituError(what, remedy="after -- comes a command", status=2)
         return "tree" if source.scope == "tree" else "parameter"
     return ""
 
