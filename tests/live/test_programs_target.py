@@ -153,6 +153,30 @@ def test_offcpu_of_a_command_has_the_time_that_its_child_slept() -> None:
     assert len(slept) == 1 and 300_000_000 <= int(slept[0]) < 3_000_000_000
 
 
+_CONNECTION = """import socket
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+accepted, _ = server.accept()
+accepted.sendall(bytes(1000))
+client.recv(2000)
+client.close(); accepted.close()
+"""
+
+
+def test_connections_of_a_command_are_its_childs_and_nobody_elses(tmp_path: Path) -> None:
+    program = tmp_path / "connects.py"
+    program.write_text(_CONNECTION)
+    shell = _shell(f"{sys.executable} -I -S {program}", "exit 0")
+    with _another(f"exec(open({str(program)!r}).read())") as other:
+        for name, label, ends in (
+            ("tcpconnect", "connect", 1),
+            ("tcpaccept", "accept", 1),
+            ("tcplife", "connection", 2),
+        ):
+            rows = _rows(label, name, *shell)
+            assert len(rows) == ends and all(row.get("process", row["pid"]) != other for row in rows), rows
+
+
 _WHOLE = ["biolatency", "btt", "biopattern", "hardirqs", "softirqs", "tcpretrans", "runqlen", "steal", "writeback"]
 
 
