@@ -24,9 +24,9 @@ _ENVIRONMENT = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "X86_V3"}
 _TRACES = {
     "-a biolatency": "block",
     "-a biopattern": "block",
-    "-a biosnoop": "block",
-    "-a biotop": "block",
-    "-a bitesize": "block",
+    "biosnoop": "block",
+    "biotop": "block",
+    "bitesize": "block",
     "-a btt": "block",
     "cachestat": "page_cache",
     "dcstat": "directory_cache",
@@ -36,12 +36,12 @@ _TRACES = {
     "opens": "opens",
     "-a writeback": "writeback",
     "gethostlatency": "gethostlatency",
-    "-a tcpaccept": "tcp",
-    "-a tcpconnect": "tcp",
+    "tcpaccept": "tcp",
+    "tcpconnect": "tcp",
     "-a tcpconnect 900": "full_backlog",
     "-a tcpconnect 1000": "delayed",
     "-a tcpdrop": "lossy",
-    "-a tcplife": "tcp",
+    "tcplife": "tcp",
     "-a tcpretrans": "lossy",
     "-a tcpsynbl": "full_backlog",
     "kvmexit": "kvm",
@@ -150,13 +150,13 @@ def test_requests_that_biolatency_recorded_are_rows_and_a_heat_map(
 
 
 def test_bitesize_has_the_sizes_by_who_asked(runs: dict[str, Run]) -> None:
-    run = runs["-a bitesize"]
+    run = runs["bitesize"]
     assert run.histogram(f"@bytes[{run.facts['comm']}, {_DISK}, read]") == {"[8K, 16K)": 20}, run.text
     assert run.histogram(f"@bytes[{run.facts['comm']}, {_DISK}, write]") == {"[16K, 32K)": 5}
 
 
 def test_biosnoop_has_each_request_with_its_sector_and_its_process(runs: dict[str, Run]) -> None:
-    run = runs["-a biosnoop"]
+    run = runs["biosnoop"]
     found = [line for line in run.own() if line[3] == _DISK]
     assert [int(line[5]) for line in found if line[4] == "read"] == run.facts["reads"], run.text
     assert [int(line[5]) for line in found if line[4] == "write"] == run.facts["writes"]
@@ -166,7 +166,7 @@ def test_biosnoop_has_each_request_with_its_sector_and_its_process(runs: dict[st
 
 
 def test_biotop_sums_what_a_process_read_and_wrote(runs: dict[str, Run]) -> None:
-    run = runs["-a biotop"]
+    run = runs["biotop"]
     key = f"{run.facts['pid']}, {run.facts['comm']}, {_DISK}"
     _, read, _, written = run.facts["counted"]
     assert run.total(f"@bytes[{key}, read]") == read * 512 == 20 * 8192, run.text
@@ -271,14 +271,14 @@ def test_gethostlatency_has_the_name(runs: dict[str, Run]) -> None:
 
 
 def test_tcpaccept_has_how_long_a_connection_waited(runs: dict[str, Run]) -> None:
-    run = runs["-a tcpaccept"]
+    run = runs["tcpaccept"]
     ((*address, waited, left, limit),) = [line[3:] for line in run.own()]
     assert address == ["127.0.0.1", str(run.facts["port"])], run.text
     assert int(waited) >= run.facts["least_us"] and (left, limit) == ("0", "7")
 
 
 def test_tcpconnect_has_the_connection_and_the_refusal(runs: dict[str, Run]) -> None:
-    run = runs["-a tcpconnect"]
+    run = runs["tcpconnect"]
     made, refused = (line[3:] for line in run.own())
     assert made[:3] == [str(run.facts["client_port"]), "127.0.0.1", str(run.facts["port"])], run.text
     assert made[4] == "0" and (*refused[1:3], refused[4]) == ("::1", str(run.facts["port"]), "111")
@@ -299,7 +299,7 @@ def test_tcpconnect_has_the_round_trip_of_a_slow_network(runs: dict[str, Run]) -
 
 
 def test_tcplife_has_the_bytes_of_both_ends(runs: dict[str, Run]) -> None:
-    run = runs["-a tcplife"]
+    run = runs["tcplife"]
     client, server = (str(run.facts[port]) for port in ("client_port", "port"))
     found = [line for line in run.lines if line[:2] == run.who and client in line]
     ends = sorted(

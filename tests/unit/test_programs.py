@@ -84,6 +84,22 @@ def test_the_events_of_a_program_are_its_attach_points(program: Program) -> None
     assert set(program.events) == {point for point in points if point.partition(":")[0].lower() not in _KINDS}
 
 
+# Happen in whatever runs, or in the one that causes it.
+_ELSEWHERE = re.compile(
+    r":(sched_(migrate_task|wak\w+|switch)|signal_generate|block_(bio_queue|getrq|rq_\w+)|irq_handler_\w+|softirq_\w+|kfree_skb|"
+    r"tcp_retransmit_\w+|inet_sock_set_state|writeback_\w+|tcp_conn_request|mark_victim|mm_collapse_huge_page)$"
+)
+
+
+def test_a_program_of_events_in_other_processes_tests_for_its_own_or_is_about_the_machine(program: Program) -> None:
+    if any(_ELSEWHERE.search(event) for event in program.events):
+        assert "traced(" in _text(program) or program.scope.startswith("machine, ")
+
+
+def test_a_scope_is_one_that_is_known(program: Program) -> None:
+    assert program.scope in ("", "process", "tree") or re.fullmatch(r"machine, [\w ]+", program.scope)
+
+
 def test_a_heading_fits_a_terminal_of_80_columns(program: Program) -> None:
     for probe in _probes(program):
         for call in _calls(probe, "printf"):

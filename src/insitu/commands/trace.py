@@ -4,7 +4,7 @@ Words after the script, or after -e PROGRAM, are $1, $2 ...; --NAME=VALUE is an 
 After -- comes a command to run; if its first word begins with a dash, all of it goes to the script instead.
 
 Without a target, the whole machine is traced. With a command, only its process is, as with -p: not its children (but
-the ready programs execs and forks follow those).
+ready programs follow all that the command starts).
 With -a as well, the whole machine is traced while the command runs. begin, end, interval and iterators always run.
 
 examples:
@@ -60,7 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-c",
         "--command",
         metavar="CMD",
-        help="run CMD, split as a shell does; trace its process (not its children), and end with it; see -a",
+        help="run CMD, split as a shell does; trace it as after --, and end with it; see -a",
     )
     recording_target_options(
         parser,

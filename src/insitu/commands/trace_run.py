@@ -16,6 +16,7 @@ from insitu.errors import InsituError, nearest
 from insitu.probe.compile import Compiled, compile_script
 from insitu.probe.options import Options, UnknownOptionError
 from insitu.probe.output.stream import JsonOutput, Output, TerminalJsonOutput, TextOutput
+from insitu.probe.passes.target import finds_target
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Context
 from insitu.probe.runtime.run import Runtime, has_user_addresses
@@ -34,9 +35,6 @@ __all__ = ["run_script"]
 # In whatever wakes a thread up.
 _WAKEUPS = ("sched_wakeup", "sched_wakeup_new", "sched_waking", "ttwu_do_wakeup", "try_to_wake_up")
 
-_FOLLOWS = "config.follows_command"
-"""In a ready program: it sees the whole machine, and shows the descendants of the command."""
-
 
 def run_script(args: argparse.Namespace) -> int:
     """Run the script that the options describe; returns the exit status. Raises InsituError, of which ScriptError.
@@ -54,11 +52,10 @@ def run_script(args: argparse.Namespace) -> int:
     options.trials = args.trials
     options.events = "record" if is_recorded else "print" if args.json else "drop"
     options.apply_environment()
-    options.follows_command = bool(command) and not args.all and source.built_in and _FOLLOWS in source.text
     context = Context(
         pid=traced_process(args),
         runs_command=bool(command),
-        whole_system=args.all or options.follows_command,
+        whole_system=args.all,
         probe_filter=_expression(args.probe_filter),
         traceable_functions=args.traceable_functions or "",
     )
@@ -145,18 +142,14 @@ def _split(command: str) -> list[str]:
 
 
 def _run(args: argparse.Namespace, source: Source, options: Options, context: Context, command: list[str]) -> int:
+    _check_scope(args, source, context, command)
     with QuickImports():  # of the compiler
         compiled = compile_script(source, options, context, cached=not args.no_cache)
-    if context.one_process and source.built_in and _first_of(compiled, ("sched_switch",)):
-        # A thread returns to a CPU where another one leaves it.
-        what = f"{source.name} needs events of other processes, too: with -p or a command they are missing"
-        remedy = f"insitu trace {source.name} PID, or -a: the whole machine while the command runs"
-        raise InsituError(what, remedy=remedy, status=2)
     pids = (context.pid,) if context.pid else ()
     request = Request(tuple(command), pids, not context.one_process, args.duration)
     if command and command[0].rpartition("/")[2] == "sleep" and not args.all and _sees_processes(compiled):
         messages.warning("only events of sleep are traced; -a traces the whole machine while it runs")
-    if context.one_process and (wakeups := _first_of(compiled, _WAKEUPS)):
+    if context.one_process and not finds_target(source) and (wakeups := _first_of(compiled, _WAKEUPS)):
         messages.warning(f"{wakeups}: only what the process itself wakes up is traced; trace the whole machine")
     if args.dry_run:
         if command:
@@ -171,6 +164,19 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
         probe = _Script(args, source, compiled, context, output.stream)
         outcome = run(request, [probe], output)
     return _ended(args, probe, outcome)
+
+
+def _check_scope(args: argparse.Namespace, source: Source, context: Context, command: list[str]) -> None:
+    """Refuse to restrict a ready program that is about the whole machine; say which follow no children."""
+    if not context.one_process:
+        return
+    scope, _, why = source.scope.partition(", ")
+    if scope == "machine":
+        what = f"{source.name} is about the whole machine, not one process: {why}"
+        remedy = "-a: the whole machine while the command runs" if command else "leave out -p and -n"
+        raise InsituError(what, remedy=remedy, status=2)
+    if scope == "process" and command and not args.quiet:
+        messages.note(f"only {command[0]} itself is traced, not its children")
 
 
 def _sees_processes(compiled: Compiled) -> bool:
@@ -249,7 +255,9 @@ class _Script(ProbeSource):
                 return (TerminalJsonOutput if terminal else JsonOutput)(runtime.loaded, runtime.formatter(), stream)
             # What scripts print is the user's choice, as in bpftrace; names in ready programs' rows never break rows.
             escapes = terminal or source.built_in
-            return TextOutput(runtime.loaded, runtime.formatter(on_terminal=escapes), stream)
+            text = TextOutput(runtime.loaded, runtime.formatter(on_terminal=escapes), stream)
+            text.newer_heading = source.built_in
+            return text
 
         super().__init__(compiled, source, context, output, log_level=1 if args.verbose else 0)
         self._args, self._source = args, source

@@ -86,7 +86,9 @@ class Options(Struct):
     output_version: str = "0.17"  # the version of bpftrace whose form text and JSON have
     # What emit() does: "record" a row of a table, "print" it instead of what printf() prints, or nothing ("drop").
     events: str = "record"
-    follows_command: bool = False  # a ready program follows the processes that the command starts
+    # What traced() is true for: "" all; "parameter" $1; "process" cpid; "command" cpid from its exec on, and its
+    # descendants; "tree" cpid or $1, and its descendants.
+    target: str = ""
     max_literal: int = 1024
     max_unroll: int = 100
     include_folders: list[str] = field(default_factory=list)  # -I
@@ -110,7 +112,7 @@ class Options(Struct):
         """The settings that have an effect, by name."""
         numbers = {name: int(getattr(self, name)) for name in _NUMBERS}
         texts = {name: str(getattr(self, name)).encode() for name in (*_CHOICES, *_TEXTS, "events")}
-        switches = {name: bool(getattr(self, name)) for name in (*_SWITCHES, "follows_command")}
+        switches = {name: bool(getattr(self, name)) for name in _SWITCHES}
         texts["missing_probes"] = texts["missing_probes"] or b"error"
         found: dict[str, bool | int | bytes] = {**numbers, **texts, **switches}
         return {name: found[name] for name in sorted(found)}

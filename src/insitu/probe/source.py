@@ -31,10 +31,11 @@ class Source:
     order mark in front of the text is dropped, and does not count.
     """
 
-    def __init__(self, text: str, name: str = "stdin", *, built_in: bool = False) -> None:
+    def __init__(self, text: str, name: str = "stdin", *, built_in: bool = False, scope: str = "") -> None:
         self.text = text.removeprefix("\ufeff")
         self.name = name
         self.built_in = built_in  # a program of ours, which its user has not written
+        self.scope = scope  # of such a program: see scripts.Program
         self._files = [(1, name)]  # the line that each begins with
 
     @property

@@ -1,7 +1,7 @@
 """Scripts by name: files, and the built-in programs, each described in the comment that it begins with.
 
 The comment: the question that the program answers, what it prints and how to use it, then lines ``Group:``,
-``Columns:``, ``Events:`` and ``Like:``, each of which may continue on the lines below.
+``Columns:``, ``Events:``, ``Like:`` and perhaps ``Scope:``, each of which may continue on the lines below.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ PROGRAMS = Path(__file__).parents[2] / "programs"
 GROUPS = ("Processes", "CPU", "Locks", "Files", "Block", "Network", "Memory", "Virtual machines", "Runtimes")
 
 _COMMENT = re.compile(r"\s*/\*(.*?)\*/", re.DOTALL)
-_FIELD = re.compile(r"(Group|Columns|Events|Like): +(.*)")
+_FIELD = re.compile(r"(Group|Columns|Events|Like|Scope): +(.*)")
 
 
 class Program(Struct, frozen=True):
     """What a program says of itself.
 
     ``columns``: what each that it prints means, and each map (``@us``). ``events``: the attach points, as
-    ``kind:category:name``. ``like``: other tools with the same purpose.
+    ``kind:category:name``. ``like``: other tools with the same purpose. ``scope``: which processes it can be about:
+    "" any, and a command with its descendants; "process": one, without its children; "tree": one and its
+    descendants, also with -p; "machine, since ...": only all, for that reason.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Program(Struct, frozen=True):
     columns: dict[str, str]
     events: tuple[str, ...]
     like: str
+    scope: str = ""
 
 
 def described(name: str, text: str) -> Program:
@@ -66,6 +69,7 @@ def described(name: str, text: str) -> Program:
         {column: meaning.strip() for column, _, meaning in columns if column},
         tuple(each.strip() for each in fields.get("Events", "").split(",") if each.strip()),
         fields.get("Like", ""),
+        fields.get("Scope", ""),
     )
 
 
@@ -114,7 +118,7 @@ def read_script(name: str) -> Source:
             ready = PROGRAMS / f"{path.stem}.bt"
             remedy = f"the ready program is {ready}" if ready.exists() else f"a command: -- {name}"
             raise InsituError(f"{name} is a program, not a script", remedy=remedy, status=2)
-        return Source(text, name, built_in=is_ours)
+        return Source(text, name, built_in=is_ours, scope=described(name, text).scope if is_ours else "")
     except OSError as error:
         raise InsituError(f"cannot read {name}: {error.strerror}", status=2) from None
 

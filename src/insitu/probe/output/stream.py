@@ -315,6 +315,9 @@ class Output:
 class TextOutput(Output):
     """bpftrace's text."""
 
+    newer_heading = False
+    """Whether the number of probes is printed as bpftrace 0.24 does, whatever form the rest has."""
+
     def handler(self, layout: RecordLayout) -> Handler:
         if layout.kind == "printf":  # the hot one: no call in between
             make = self.formatter.printf(layout)
@@ -323,11 +326,11 @@ class TextOutput(Output):
         return super().handler(layout)
 
     def attaching(self, count: int) -> None:
-        if not self.formatter.newer_form:
+        if not (self.newer_heading or self.formatter.newer_form):
             self.write(f"Attaching {counted(count, 'probe')}...\n")
 
     def attached(self, count: int) -> None:
-        if self.formatter.newer_form:
+        if self.newer_heading or self.formatter.newer_form:
             self.write(f"Attached {counted(count, 'probe')}\n")
 
     def text(self, kind: str, text: str) -> None:

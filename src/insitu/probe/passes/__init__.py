@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from insitu.errors import InsituError
+from insitu.probe.passes.target import finds_target, target_of
 
 if TYPE_CHECKING:
     from insitu.probe import ast
@@ -29,6 +30,8 @@ class Unit:
 
     def __init__(self, source: Source, options: Options, context: Context) -> None:
         self.source, self.options, self.context = source, options, context
+        options.target = target_of(source, options, context)
+        context.follows = options.target in ("command", "tree")
         self.program: ast.Program  # from the first pass on
         self.clauses: list[Clause] = []
         self.warnings: list[str] = []  # of attach points that are not there
@@ -68,11 +71,18 @@ def _config(unit: Unit) -> None:
     except InsituError as error:
         at = unit.source.text.find("config")
         raise ScriptError(str(error), unit.source, Span(at, at + 6)) from None
-    options.one_process = context.one_process
+    options.one_process = context.one_process and not context.follows and not finds_target(unit.source)
     context.max_probes = options.max_probes
     context.trials = options.trials
     context.missing_probes = options.missing_probes
     context.unsafe = options.unsafe
+
+
+def _target(unit: Unit) -> None:
+    if unit.context.follows:
+        from insitu.probe.passes.target import follow
+
+        follow(unit.program, unit.source, unit.options)
 
 
 def _macros(unit: Unit) -> None:
@@ -84,7 +94,7 @@ def _macros(unit: Unit) -> None:
 def _library(unit: Unit) -> None:
     from insitu.probe.passes.library import expand_library
 
-    expand_library(unit.program, unit.source)
+    expand_library(unit.program, unit.source, unit.options)
 
 
 def _scopes(unit: Unit) -> None:
@@ -118,6 +128,7 @@ def _types(unit: Unit) -> None:
 PASSES = (
     Pass("parse", "read the text, with #include, #define and imports, into a tree", _parse),
     Pass("config", "apply the script's config block to the options", _config, from_outline=True),
+    Pass("target", "restrict a ready program to a command and its descendants", _target),
     Pass("macros", "replace calls of macros by copies of their bodies", _macros),
     Pass("library", "replace calls of functions that are written in the language itself", _library),
     Pass("scopes", "find the variable that each name means", _scopes),

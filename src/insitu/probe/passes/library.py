@@ -10,8 +10,10 @@ from typing import Any
 
 from insitu.probe import ast
 from insitu.probe.bpftrace.expression_parser import ExpressionParser
+from insitu.probe.options import Options
 from insitu.probe.passes.growth import Growth
 from insitu.probe.passes.substitution import substituted
+from insitu.probe.passes.target import FOLLOWED
 from insitu.probe.source import ScriptError, Source
 
 __all__ = ["NAMES", "expand_library"]
@@ -33,23 +35,33 @@ _LIBRARY: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
         "(container *)((int8 *)(pointer) - offsetof(container, member))",
     ),
 }
-NAMES = frozenset(name for name, _ in _LIBRARY)
+# traced(process) by options.target: whether a script is to report on the process.
+_TRACED = {
+    "": "true",
+    "parameter": "((process) == $1)",
+    "process": "((process) == cpid)",
+    "command": f"has_key({FOLLOWED}, (uint32)(process))",
+    "tree": f"has_key({FOLLOWED}, (uint32)(process))",
+}
+NAMES = frozenset(name for name, _ in _LIBRARY) | {"traced"}
 """What is written in the language itself, as a variable or a function."""
 
 
-def expand_library(program: ast.Program, source: Source) -> None:
+def expand_library(program: ast.Program, source: Source, options: Options) -> None:
     """Replace all calls in the probes and functions of what the script does not define itself.
 
     :raises ScriptError: for a wrong number of arguments.
     """
-    expander = _Expander(source, NAMES.difference(function.name for function in program.functions))
+    expander = _Expander(source, options, NAMES.difference(function.name for function in program.functions))
     expander.children(program.probes)
     expander.children(program.functions)
 
 
 class _Expander:
-    def __init__(self, source: Source, names: Set[str]) -> None:
+    def __init__(self, source: Source, options: Options, names: Set[str]) -> None:
         self.source = source
+        self.texts = {**_LIBRARY, ("traced", 1): (("process",), _TRACED[options.target])}
+        self.parameters = options.parameters
         self.names = names
         self._growth = Growth(source)
 
@@ -62,12 +74,12 @@ class _Expander:
         if not isinstance(node, ast.Call | ast.Identifier) or node.name not in self.names:
             return node
         arguments = node.arguments if isinstance(node, ast.Call) else []
-        if (node.name, len(arguments)) not in _LIBRARY:
-            wanted = " or ".join(str(count) for name, count in _LIBRARY if name == node.name)
+        if (node.name, len(arguments)) not in self.texts:
+            wanted = " or ".join(str(count) for name, count in self.texts if name == node.name)
             message = f"{node.name}() takes {wanted} arguments, not {len(arguments)}"
             raise ScriptError(message, self.source, node.span)
-        parameters, text = _LIBRARY[node.name, len(arguments)]
-        body = ExpressionParser(Source(text, node.name), text, {}, []).expression()
+        parameters, text = self.texts[node.name, len(arguments)]
+        body = ExpressionParser(Source(text, node.name), text, {}, self.parameters).expression()
         for below in ast.walk(body):
             below.span = node.span
         return substituted(body, dict(zip(parameters, arguments, strict=True)), self.source, self._growth, node)

@@ -207,8 +207,9 @@ class OfFunctions(Protocol):
 class Context(Struct, dict=True):
     """What attach points are resolved against. Opens BTF and tracefs when first asked for them.
 
-    ``pid`` restricts probes to one process. ``runs_command`` says that a command will be run, and ``child_pid`` is
-    its process once there is one: probes are restricted to it, unless they are to see the ``whole_system``, and
+    ``pid`` restricts probes to one process, and ``follows`` extends that to its descendants. ``runs_command`` says
+    that a command will be run, and ``child_pid`` is its process once there is one: probes are restricted to it,
+    unless they are to see the ``whole_system``, and
     addresses are watched in it. ``max_probes`` bounds a script's attach points (BPFTRACE_MAX_PROBES);
     ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES); ``trials`` is
     the kind of probes on request that are run (test, bench); ``unsafe``
@@ -220,6 +221,7 @@ class Context(Struct, dict=True):
     pid: int | None = None
     runs_command: bool = False
     whole_system: bool = False
+    follows: bool = False
     child_pid: int = 0
     max_probes: int = 1024
     trials: str = ""
@@ -245,6 +247,11 @@ class Context(Struct, dict=True):
         if self.pid is not None:
             return self.pid
         return self.child_pid or None if self.one_process else None
+
+    @property
+    def breakpoints_pid(self) -> int | None:
+        """The only process that needs breakpoints; None: all, as the kernel does not put them into children."""
+        return None if self.follows else self.only_pid
 
     @cached_property
     def tracefs(self) -> Tracefs:

@@ -51,6 +51,13 @@ _LOST = {
     LOST_ROUNDS: f"loops: stopped after {MAX_ROUNDS} iterations ({MAX_WHILE_ROUNDS} of while)",
 }
 
+# What bpf_prog_info.recursion_misses counts: the kernel runs no program of a tracepoint while another, or bpf(2),
+# has the CPU (bpf_prog_active), and no program of a raw tracepoint inside of itself.
+_MISSED = (
+    "events, perhaps of other processes, that no figure includes: "
+    "they happened while a BPF program or map was in use on the same CPU"
+)
+
 _WALK_CHECK_S = 0.005
 
 
@@ -264,7 +271,7 @@ class Runtime:
         if self._shows_user_addresses and self.symbols.processes.lost:
             found.append((self.symbols.processes.lost, "mappings of processes: some functions have no names"))
         if self.loaded.recursion_misses:
-            found.append((self.loaded.recursion_misses, "runs: a probe hit while its program ran on the same CPU"))
+            found.append((self.loaded.recursion_misses, _MISSED))
         return found
 
     def lost_events(self) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from insitu.probe.compile import Compiled
 from insitu.probe.output.stream import Output
+from insitu.probe.passes.target import finds_target
 from insitu.probe.providers.base import Context
 from insitu.probe.runtime.run import Runtime
 from insitu.probe.source import Source as Script
@@ -87,6 +88,8 @@ class ProbeSource:
     def open(self, target: Target) -> None:
         """Load the programs. Raises ScriptError when the verifier refuses one."""
         child_pid = target.launched.pid if target.launched else 0
+        if not child_pid and (self._script.built_in or finds_target(self._script)):
+            child_pid = self._context.pid or 0  # to these, -p is as a command
         self._runtime = Runtime(
             self._compiled, self._script, self._context, child_pid=child_pid, log_level=self._log_level
         )

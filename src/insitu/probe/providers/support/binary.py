@@ -288,7 +288,7 @@ def attach_places(
                     [point.cookie for point, _ in held],
                     semaphores=[place.semaphore for _, place in held],
                     returning=returning,
-                    pid=context.only_pid or 0,
+                    pid=context.breakpoints_pid or 0,
                 )
                 attachment.links.append(link)
         except BaseException:
@@ -310,6 +310,6 @@ def attach_places(
             disabled=1,
         )
         # The kernel plants the breakpoint in the process (or in all): which CPU is asked makes no difference.
-        cpu = -1 if context.only_pid is not None else procfs.online_cpus()[0]
-        events.append(Event(attr, context.only_pid or -1, cpu, point.cookie))
+        cpu = -1 if context.breakpoints_pid is not None else procfs.online_cpus()[0]
+        events.append(Event(attr, context.breakpoints_pid or -1, cpu, point.cookie))
     return attach_events(program_fd, events)
