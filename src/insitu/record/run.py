@@ -125,14 +125,19 @@ def run(
     *,
     progress: Callable[[float, int], None] | None = None,
     ended: Callable[[Outcome], object] = lambda outcome: None,
+    interrupts: Interrupts | None = None,
 ) -> Outcome:
     """Run ``sources`` until the target or a source ends, the duration is over, or a signal asks to stop.
 
     Nothing is started, and nothing at ``destination`` touched, before everything that can be refused has been tried.
-    ``ended`` is called before the sources are closed.
+    ``ended`` is called before the sources are closed. ``interrupts``, entered by a caller of several runs, keeps the
+    signals that come between them.
     Raises InsituError; its status is 126 or 127 where the command cannot be run.
     """
-    with Interrupts() as interrupts, contextlib.closing(Run(request, sources, destination, interrupts)) as running:
+    with (
+        contextlib.nullcontext(interrupts) if interrupts else Interrupts() as asked,
+        contextlib.closing(Run(request, sources, destination, asked)) as running,
+    ):
         running.open()
         running.start()
         reported_s = 0.0
