@@ -8,7 +8,10 @@ from typing import Final
 
 from insitu.errors import InsituError
 
-__all__ = ["is_out_of_memory", "raise_descriptor_limit", "refuse_little_memory", "remedy"]
+__all__ = ["ENGINE_BYTES", "is_out_of_memory", "raise_descriptor_limit", "refuse_little_memory", "remedy"]
+
+ENGINE_BYTES: Final = 512 << 20
+"""Of address space, what converting and reading a session needs at least."""
 
 # The dynamic loader, threads and DuckDB say only in words that memory is short.
 _NO_MEMORY: Final = (

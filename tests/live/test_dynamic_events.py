@@ -141,3 +141,12 @@ def test_a_wrong_name_ends_before_the_program_runs(directory: Path) -> None:
     assert done.returncode != 0
     assert "work has no variable 'nn' there; did you mean 'n'?" in done.stderr
     assert "ran" not in done.stdout
+
+
+@pytest.mark.skipif(Path("/sys/bus/event_source/devices/kprobe").exists(), reason="this kernel has kprobes")
+@pytest.mark.parametrize("spec", ["kprobe:vfs_read", "kretprobe:vfs_read"])
+def test_a_kernel_without_kprobes_is_named_as_such(spec: str) -> None:
+    words = [sys.executable, "-m", "insitu", "events", "--probe", spec, "--", "true"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert "CONFIG_KPROBE_EVENTS" in done.stderr and "Invalid argument" not in done.stderr

@@ -186,6 +186,30 @@ def test_repeated_without_an_end_each_run_is_shown_until_somebody_asks_to_stop(t
     assert refused.returncode == 2 and "-r repeats a command" in refused.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("where", ["--pre", "--post", "command"])
+def test_a_signal_ends_the_repeats_where_no_run_ends_of_it(
+    number: signal.Signals, where: str, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    ask = f"kill -{number.name[3:]} $PPID"
+    words = ["-r", "3", "-e", "page-faults"]
+    if where == "command":  # which ends by itself, with status 0
+        shell = f"trap 'exit 0' TERM; echo >>{runs}; {ask}; while :; do sleep 0.01; done"
+        done = run(*words, "--", "sh", "-c", shell, check=False)
+    else:
+        done = run(*words, where, f"echo >>{runs}; {ask}", "--", "true", check=False)
+    assert runs.read_text() == "\n" and done.returncode == 128 + number
+    assert done.stderr.count("page-faults") == (where != "--pre")  # what has been counted is shown
+
+
+def test_a_signal_ends_a_comparison_whose_commands_end_by_themselves(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shell = f"echo >>{runs}; trap 'exit 0' TERM; kill -TERM $PPID; while :; do sleep 0.01; done"
+    done = run("--compare", "true", "--", "sh", "-c", shell, check=False)
+    assert runs.read_text() == "\n" and done.returncode == 128 + signal.SIGTERM
+
+
 def test_the_counts_are_there_before_the_events_are_closed_which_may_take_long() -> None:
     chosen, _ = choose_counted(all_events("cs,page-faults"), [], whole_system=False)
     source = CountingSource(CountingOptions(chosen))

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from insitu.convert.formats.folded import folded_counts
 from insitu.convert.open import load_stacks, open_session
 from insitu.errors import InsituError
 from insitu.kernel import procfs
+from insitu.record.session_destination import SessionDestination
 from insitu.session.core_tables import SAMPLE, SPAN
-from insitu.session.directory import create, created_whole
+from insitu.session.directory import create, created_whole, settle
 from insitu.session.manifest import Manifest
 from insitu.session.query import Database
 from insitu.session.schema import TABLES, Column, Table, described, description, register, value_type
@@ -342,6 +344,39 @@ def test_what_is_not_a_session_is_never_replaced(tmp_path: Path):
     with pytest.raises(InsituError):
         create(tmp_path / "precious", Manifest.here(procfs), procfs)
     assert (tmp_path / "precious" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "foreign", ["note.txt", "tables/note.txt", "tables/sample/note.txt", "kept/note.txt", ".hidden"]
+)
+def test_an_older_session_with_files_of_the_users_own_is_not_removed(tmp_path: Path, foreign: str):
+    path = written(tmp_path / "s.insitu")
+    mine = path / foreign
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    create(path, Manifest.here(procfs), procfs)
+    kept = tmp_path / "s.insitu.old" / foreign
+    assert kept.read_text() == "mine"
+    with pytest.raises(InsituError, match=r"s\.insitu\.old holds files that are not insitu's"):
+        SessionDestination(path).refuse()  # before anything is recorded
+    with pytest.raises(InsituError):
+        create(path, Manifest.here(procfs), procfs)
+    assert kept.read_text() == "mine" and path.is_dir()
+    kept.unlink()
+    if kept.parent.name == "kept":
+        kept.parent.rmdir()
+    settle(create(path, Manifest.here(procfs), procfs))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["s.insitu", "s.insitu.old"]
+
+
+def test_what_cannot_be_converted_with_this_memory_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = written(tmp_path / "s.insitu")
+    destination = SessionDestination(path)
+    destination.refuse()
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (500_000 << 10, 500_000 << 10))
+    with pytest.raises(InsituError, match="out of memory: 512 MiB"):
+        destination.refuse()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_session_that_another_process_records_is_not_moved_away(tmp_path: Path):

@@ -32,6 +32,8 @@ def _exit(ts_ns: int, sp: int, value: int = 0) -> dict[str, Any]:
 def _lines(*records: dict[str, Any], depth: int = 0) -> list[str]:
     out: list[str] = []
     printer = UserCallLines(FUNCTIONS, out.append, depth=depth)
+    assert not out  # before anything is attached
+    printer.begin()
     for each in records:
         printer.add(each)
     printer.finish(10_000)

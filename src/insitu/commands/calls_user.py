@@ -91,10 +91,14 @@ def _program(args: argparse.Namespace, request: "Request") -> str:
         from insitu.record.launcher import executable
 
         return os.path.realpath(executable(request.command))
+    from insitu.kernel.ptrace_refusal import all_ended, none_left
+
     link = f"/proc/{request.pids[0]}/exe"
     try:
         path, running = os.readlink(link), os.stat(link)  # noqa: PTH115, PTH116
     except OSError as error:
+        if none_left(request.pids[:1]):
+            raise all_ended(request.pids[:1]) from None
         raise InsituError(f"process {request.pids[0]}: {error.strerror}", remedy="ps -e lists processes") from None
     try:
         found = os.stat(path)  # noqa: PTH116
@@ -155,6 +159,7 @@ def _shown(args: argparse.Namespace, request: "Request", path: str, traced: "Tra
                 lambda text: destination.stream.write(text.encode("utf-8", "backslashreplace")),
                 depth=args.depth,
             )
+            destination.when_attached = sink.begin
         outcome = run(request, [source], destination)
         end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         if args.summary:

@@ -12,6 +12,7 @@ from insitu.commands._options import command_words
 from insitu.commands.stat_events import counting_options
 from insitu.commands.stat_run import destination, print_notes
 from insitu.errors import InsituError
+from insitu.record.interrupts import Interrupts
 from insitu.record.run import Destination, Request, run
 from insitu.record.sources.counting import CountingSource
 from insitu.verdict import turns
@@ -43,13 +44,20 @@ def compare(args: argparse.Namespace) -> int:
     options, notes = counting_options(args, requests[0])
     runs = args.repeat or _RUNS
     sides = tuple(Measured(shlex.join(command), [], []) for command in commands)
-    with destination(args) as out:
+    with destination(args) as out, Interrupts() as interrupts:
         for number, side in [(0, 0), (0, 1), *turns(runs)]:
             messages.progress(f"run {number} of {runs}" if number else "warming up")
             source = CountingSource(options)
-            outcome = run(requests[side], [source], Destination())
-            if outcome.exit_status > 128 and sides[1].readings:
-                break  # Ctrl-C: what has been measured is shown
+            try:
+                outcome = run(requests[side], [source], Destination(), interrupts=interrupts)
+            except InsituError:
+                if not (interrupts.count and sides[1].readings):
+                    raise
+                break
+            if (interrupts.count or outcome.exit_status > 128) and sides[1].readings:
+                break  # what has been measured is shown
+            if interrupts.count:
+                raise InsituError("interrupted before both had been measured", status=128 + interrupts.first)
             if outcome.exit_status:
                 raise InsituError(
                     f"{sides[side].command}: exit status {outcome.exit_status}", status=outcome.exit_status

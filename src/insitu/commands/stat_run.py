@@ -13,6 +13,8 @@ from insitu.commands._text_destination import TextDestination, standard_error, t
 from insitu.commands.stat_events import counting_options, counts_every_thread
 from insitu.commands.stat_report import Report
 from insitu.errors import InsituError
+from insitu.record.bare_run import run_command
+from insitu.record.interrupts import Interrupts
 from insitu.record.run import Destination, Outcome, Request, run
 from insitu.record.sources.counting import CountingOptions, CountingSource, Reading
 
@@ -44,7 +46,16 @@ def _counted(args: argparse.Namespace, request: Request, options: CountingOption
     times: list[tuple[float, float]] = []
     # perf's -r 0: each run by itself, until somebody asks to stop.
     forever, runs = args.repeat == 0, args.repeat or 1
-    with destination(args) as out:
+    status = shown = 0
+
+    def show() -> None:
+        nonlocal shown
+        shown = len(readings)
+        print_notes(args, notes)
+        if not args.interval_print or args.summary:
+            report.total(readings, times)
+
+    with destination(args) as out, Interrupts() as interrupts:
         report = Report(args, request, out)
         for number in itertools.count(1) if forever else range(1, runs + 1):
             source = CountingSource(options, report.interval if args.interval_print else None)
@@ -58,30 +69,39 @@ def _counted(args: argparse.Namespace, request: Request, options: CountingOption
                 notes.extend([*outcome.notes, *(source.details() if args.verbose else ())])
                 if source.command_pid is not None:  # when the threads were listed it was not there
                     report.names[source.command_pid] = request.command[0].rpartition("/")[2][:_COMM_BYTES]
-                if last or outcome.exit_status > 128:  # of a signal, as of Ctrl-C
-                    print_notes(args, notes)
-                    if not args.interval_print or args.summary:
-                        report.total(readings, times)
+                if last or interrupts.count or outcome.exit_status > 128:
+                    show()
 
-            _shell("--pre", args.pre)
-            if args.sync:
-                os.sync()
-            status = run(request, [source], Destination(), ended=ended).exit_status
-            _shell("--post", args.post)
+            try:
+                _shell("--pre", args.pre, interrupts)
+                if args.sync:
+                    os.sync()
+                status = run(request, [source], Destination(), ended=ended, interrupts=interrupts).exit_status
+                _shell("--post", args.post, interrupts)
+            except InsituError:
+                if not interrupts.count or (number == 1 and not readings):
+                    raise  # otherwise the runs before it are shown
+            if status > 128:
+                break
+            if interrupts.count and (forever or len(readings) < runs):  # the command had ended, or handles the signal
+                status = 128 + interrupts.first
+                break
             if forever:
                 readings.clear()
                 times.clear()
                 notes.clear()
-            if status > 128:
-                break
+        if shown < len(readings):
+            show()
     return status
 
 
-def _shell(option: str, command: str | None) -> None:
-    """Run a shell command beside the counted one. Raises InsituError if it fails."""
-    if command is not None and (status := os.waitstatus_to_exitcode(os.system(command))):
-        ended = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
-        raise InsituError(f"{option} {command}: {ended}", status=1 if status > 0 else 128 - status)
+def _shell(option: str, command: str | None, interrupts: Interrupts) -> None:
+    """Run a shell command beside the counted one. Raises InsituError if it fails, or somebody has asked to stop."""
+    status = run_command(("/bin/sh", "-c", command), {}, interrupts) if command is not None else 0
+    if command is not None and interrupts.count:
+        raise InsituError(f"interrupted during {option}", status=128 + interrupts.first)
+    if status:
+        raise InsituError(f"{option} {command}: exit status {status}", status=status if status > 128 else 1)
 
 
 def _session(args: argparse.Namespace, request: Request, options: CountingOptions, notes: list[str]) -> int:

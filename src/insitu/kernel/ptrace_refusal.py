@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 
-__all__ = ["all_ended", "has_ended", "refusal", "tracer_of"]
+__all__ = ["all_ended", "has_ended", "none_left", "refusal", "tracer_of"]
 
 _YAMA = {
     "1": ("only descendants may be traced", "start the program under insitu: insitu syscalls -- CMD"),
@@ -25,6 +25,17 @@ def tracer_of(tid: int) -> int:
 def has_ended(tid: int) -> bool:
     """Whether a thread has ended, be it that nobody has waited for it yet: such are refused as other users' are."""
     return _field(tid, "State")[:1] in ("", "Z", "X")
+
+
+def none_left(pids: Sequence[int]) -> bool:
+    """Whether every thread of every process has ended."""
+    for pid in pids:
+        try:
+            if not all(map(has_ended, procfs.threads(pid))):
+                return False
+        except ProcessLookupError:
+            continue
+    return True
 
 
 def all_ended(pids: Sequence[int]) -> InsituError:

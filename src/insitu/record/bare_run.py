@@ -16,25 +16,26 @@ __all__ = ["run_command"]
 _TURN_MS: Final = 500
 
 
-def run_command(command: Sequence[str], variables: Mapping[str, str]) -> int:
+def run_command(command: Sequence[str], variables: Mapping[str, str], interrupts: Interrupts | None = None) -> int:
     """Run it to its end; returns its exit status, 128 + n for signal n.
 
     Signals that ask this process to stop are passed on to the command; Ctrl-C reaches it from the terminal.
+    ``interrupts``, entered by a caller that does more, keeps them.
     Raises InsituError (status 126 or 127) where it cannot be run.
     """
     with (
-        Interrupts() as interrupts,
-        contextlib.closing(Launched(command, interrupts.ignored_before, variables)) as launched,
+        contextlib.nullcontext(interrupts) if interrupts else Interrupts() as asked,
+        contextlib.closing(Launched(command, asked.ignored_before, variables)) as launched,
     ):
         launched.release()
         poll = select.poll()
         poll.register(launched.pidfd, select.POLLIN)
-        passed = 0
+        passed = asked.count
         while not launched.ended():
             poll.poll(_TURN_MS)
-            if interrupts.count > passed:
-                passed = interrupts.count
+            if asked.count > passed:
+                passed = asked.count
                 # What the terminal sends, it sends to the command too; one more signal may come from elsewhere.
-                if interrupts.last != signal.SIGINT or passed > 1:
-                    launched.signal(interrupts.last)
+                if asked.last != signal.SIGINT or passed > 1:
+                    launched.signal(asked.last)
         return launched.exit_status

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
+from insitu.kernel.ptrace_refusal import all_ended, none_left
 from insitu.limits import raise_descriptor_limit
 from insitu.record.interrupts import Interrupts
 from insitu.record.launcher import Launched
@@ -125,14 +126,19 @@ def run(
     *,
     progress: Callable[[float, int], None] | None = None,
     ended: Callable[[Outcome], object] = lambda outcome: None,
+    interrupts: Interrupts | None = None,
 ) -> Outcome:
     """Run ``sources`` until the target or a source ends, the duration is over, or a signal asks to stop.
 
     Nothing is started, and nothing at ``destination`` touched, before everything that can be refused has been tried.
-    ``ended`` is called before the sources are closed.
+    ``ended`` is called before the sources are closed. ``interrupts``, entered by a caller of several runs, keeps the
+    signals that come between them.
     Raises InsituError; its status is 126 or 127 where the command cannot be run.
     """
-    with Interrupts() as interrupts, contextlib.closing(Run(request, sources, destination, interrupts)) as running:
+    with (
+        contextlib.nullcontext(interrupts) if interrupts else Interrupts() as asked,
+        contextlib.closing(Run(request, sources, destination, asked)) as running,
+    ):
         running.open()
         running.start()
         reported_s = 0.0
@@ -170,6 +176,8 @@ class Run:
         """Hold the command and open the sources. Raises InsituError."""
         self._request.check()
         self._request = self._request._replace(pids=processes_of(self._request.pids))
+        if self._request.pids and none_left(self._request.pids):
+            raise all_ended(self._request.pids)
         self._destination.refuse()
         if self._request.command:
             ignored = self._interrupts.ignored_before if self._interrupts else ()
@@ -180,9 +188,9 @@ class Run:
         for source in self._sources:
             self._open_things.callback(source.close)
             source.open(target)
+            self._refuse_interrupted()
         if self._launched:
             self._launched.settle()
-        self._refuse_interrupted()
 
     def start(self) -> None:
         """Start the sources, and let the command go. Raises InsituError."""
@@ -190,7 +198,7 @@ class Run:
         try:
             for source in self._sources:
                 source.start(self._destination.directory(source), start_ns)
-            self._refuse_interrupted()
+                self._refuse_interrupted()
             self._destination.attached()
             if self._launched:
                 self._launched.release()

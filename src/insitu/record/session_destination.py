@@ -10,6 +10,7 @@ from pathlib import Path
 
 from insitu.files import make_directory, naming, new_file, write_whole
 from insitu.kernel import procfs
+from insitu.limits import ENGINE_BYTES, refuse_little_memory
 from insitu.record.run import Destination, Outcome, Request
 from insitu.record.source import Loss, Source
 from insitu.session.directory import Renamed, create, put_back, refuse_in_the_way, settle
@@ -30,7 +31,8 @@ class SessionDestination(Destination):
         self._renamed: Renamed = []
 
     def refuse(self) -> None:
-        """Raise InsituError if something that is not a session is in the way."""
+        """Raise InsituError if something that is not a session is in the way, or it could not be converted here."""
+        refuse_little_memory(ENGINE_BYTES)
         refuse_in_the_way(self._path, procfs)
 
     def begin(self, request: Request, sources: Sequence[Source]) -> int:

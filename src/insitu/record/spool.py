@@ -18,6 +18,8 @@ class Spool:
         self._room = in_memory
         self._chunks: deque[bytes | tuple[int, int]] = deque()
         self._held = 0
+        self.size_bytes = 0
+        """Of what waits."""
         self._file: IO[bytes] | None = None
         self._file_end = 0
 
@@ -26,6 +28,7 @@ class Spool:
 
     def append(self, data: bytes | memoryview) -> None:
         """Keep a copy. Raises OSError when the disk is full."""
+        self.size_bytes += len(data)
         if self._held + len(data) <= self._room:
             self._chunks.append(bytes(data))
             self._held += len(data)
@@ -46,6 +49,7 @@ class Spool:
         if not self._chunks:
             return b""
         chunk = self._chunks.popleft()
+        self.size_bytes -= len(chunk) if isinstance(chunk, bytes) else chunk[1]
         if isinstance(chunk, bytes):
             self._held -= len(chunk)
             return chunk
@@ -59,6 +63,7 @@ class Spool:
     def close(self) -> None:
         """Give everything back. Idempotent."""
         self._chunks.clear()
+        self._held = self.size_bytes = 0
         if self._file is not None:
             self._file.close()
             self._file = None

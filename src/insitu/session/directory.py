@@ -154,6 +154,7 @@ def refuse_in_the_way(path: Path, host: Host) -> None:
         return
     if not is_session(path):
         raise InsituError(f"{path} exists and is not a session", remedy="choose another -o, or move it away")
+    _refuse_older_in_the_way(path)
     try:
         manifest = Manifest.read(path)
     except InsituError:
@@ -162,6 +163,47 @@ def refuse_in_the_way(path: Path, host: Host) -> None:
         raise InsituError(
             f"{path}: still being recorded by process {manifest.recorder_pid}", remedy="stop it, or choose another -o"
         )
+
+
+def _refuse_older_in_the_way(path: Path) -> None:
+    """Raise InsituError if PATH.old, which is removed for a new session, is not one or holds a user's own files."""
+    old = path.with_name(path.name + ".old")
+    if not os.path.lexists(old):
+        return
+    if old.is_symlink() or not is_session(old):
+        raise InsituError(f"cannot keep the older {path.name}: {old} exists", remedy="move it away")
+    if (foreign := _foreign(old)) is not None:
+        raise InsituError(f"{old} holds files that are not insitu's, such as {foreign}", remedy="move it away")
+
+
+def _foreign(session: Path) -> Path | None:
+    """The first thing in a session, by its path in it, that insitu has not made; whatever is in raw/ is insitu's."""
+    tables = session / "tables"
+    for directory, own in (
+        (session, _is_own),
+        (tables, Path.is_dir),
+        *((each, _is_rows) for each in _within(tables)),
+    ):
+        for each in _within(directory):
+            if each.is_symlink() or not (own(each) or _is_temporary(each)):
+                return each.relative_to(session)
+    return None
+
+
+def _within(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() and not directory.is_symlink() else []
+
+
+def _is_own(path: Path) -> bool:
+    return path.is_dir() if path.name in ("raw", "tables") else path.name == MANIFEST
+
+
+def _is_rows(path: Path) -> bool:
+    return path.suffix == ".parquet" and path.is_file()
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.suffix == ".partial"
 
 
 def _move_aside(path: Path, host: Host) -> "Renamed":
@@ -173,8 +215,6 @@ def _move_aside(path: Path, host: Host) -> "Renamed":
     old, older = path.with_name(path.name + ".old"), path.with_name(f".{path.name}{_OLDER}")
     renamed: Renamed = []
     if old.exists():
-        if not is_session(old):
-            raise InsituError(f"cannot keep the older {path.name}: {old} exists", remedy="move it away")
         _remove(older)
         old.rename(older)
         renamed.append((old, older))

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from insitu.limits import refuse_little_memory
+from insitu.limits import ENGINE_BYTES, refuse_little_memory
 
-refuse_little_memory(512 << 20)
+refuse_little_memory(ENGINE_BYTES)
 
 if TYPE_CHECKING:
     import duckdb

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from itertools import chain, count
 from typing import Final, NamedTuple
 
+from insitu.capabilities import tracing
 from insitu.errors import InsituError, nearest
 from insitu.kernel.tracefs import Tracefs
 from insitu.kernel.tracefs_leftovers import leave_nothing
@@ -52,6 +53,12 @@ class Definition(NamedTuple):
     def label(self) -> str:
         """``GROUP:NAME``, as -e has it."""
         return f"{self.group}:{self.name}"
+
+    @property
+    def is_kernel_function(self) -> bool:
+        """Whether it is at a function of the kernel: those of binaries have a path, other events a dot."""
+        letter, (_, _, place) = self.text[0], self.text.partition(" ")
+        return letter in "prf" and not place.startswith("/")
 
 
 def definitions(
@@ -231,6 +238,9 @@ class DynamicEvents:
                 self._tracefs.append("dynamic_events", each.text)
             except OSError as error:
                 self.__exit__()
+                if each.is_kernel_function and not (kprobes := tracing.kprobes()).available:
+                    what = f"{each.name}: kernel functions cannot be probed: {kprobes.reason}"
+                    raise InsituError(what, remedy=kprobes.remedy) from None
                 why = last_error(self._tracefs.read) or os.strerror(error.errno or 0)
                 raise InsituError(f"the kernel refuses the event '{each.text}': {why}") from None
             self._made.append(each)

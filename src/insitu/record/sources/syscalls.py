@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from insitu.kernel import procfs
 from insitu.kernel.process_memory import ProcessMemory
 from insitu.probe.types import Stack
+from insitu.record.delivery import Leaving
 from insitu.record.programs import with_program
 from insitu.record.source import Target
 from insitu.record.sources import syscalls_map_words as map_words
@@ -155,10 +156,14 @@ class SyscallsSource(GeneratedSource):
         return taken
 
     def stop(self, end_ns: int) -> None:
-        """Detach, and deliver everything that is left."""
+        """Detach, and deliver everything that is left; some seconds of it where somebody has asked to stop."""
         super().stop(end_ns)
         if self._deliver is not None:
+            leaving = Leaving(self._target.interrupts)
             while self._unread or self._spool:
+                if leaving:
+                    leaving.say(len(self._unread) - self._unread_at + self._spool.size_bytes)
+                    break
                 self._deliver_some(time.monotonic() + _TURN_S)
             if self._joiner is not None:
                 self._joiner.flush(end_ns)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -15,6 +17,7 @@ from insitu.files import new_file, write_all
 from insitu.kernel import procfs
 from insitu.kernel.trace_instance import Shared, TraceInstance, trace_page_bytes
 from insitu.kernel.tracefs import Tracefs
+from insitu.record.delivery import Leaving
 from insitu.record.source import Loss, Target
 
 if TYPE_CHECKING:
@@ -22,11 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["TracePagesSource", "Tracing", "restrict_to"]
 
+_WAIT_S: Final = 0.2
 _PIPE_BYTES: Final = 1 << 20
 _BUFFER_KB: Final = 4096
 _SPLICE_MOVE, _SPLICE_NONBLOCK = 1, 2
+_PAGE_TIME: Final = slice(0, 8)
 _COMMIT: Final = slice(8, 12)  # of a page's header: the bytes that are used
 _COMMIT_MASK: Final = (1 << 20) - 1
+_PAGES_AT_ONCE: Final = 32
+"""Of a CPU, before the deadline and signals are looked at: whoever is shown them may take longer than the kernel."""
 _BUFFER_PERCENT: Final = "25"
 """Of a CPU's buffer, how much wakes the reader."""
 
@@ -54,11 +61,11 @@ class TracePagesSource:
     """Records what a ``Tracing`` switches on, page by page; its converter is convert/trace_events.py.
 
     ``see`` is shown the pages that have been read, (CPU, page) each, and a time (CLOCK_MONOTONIC, ns) until which
-    they are complete. ``at_end`` is called when it has stopped, while the instance is still there.
+    they are complete, on all CPUs together. ``at_end`` is called when it has stopped, while the instance is still
+    there.
     """
 
     id = "trace"
-    wait_s = 0.2
     ended = False
     notes: Sequence[str] = ()
 
@@ -85,6 +92,8 @@ class TracePagesSource:
         self._raw: dict[int, int] = {}
         self._files: dict[int, int] = {}
         self._pipe: tuple[int, int] | None = None
+        self._more = False
+        self._target = Target()
         self._losses: list[Loss] = []
 
     @property
@@ -102,6 +111,7 @@ class TracePagesSource:
         """Make the instance and set everything up; it is still stopped. Raises InsituError."""
         if platform.machine() not in ("x86_64", "aarch64"):
             raise InsituError(f"trace pages of {platform.machine()} cannot be read yet")
+        self._target = target
         instance = TraceInstance.create(self.tracefs, shares=self._tracing.shares, buffer_kb=self._buffer_kb)
         self._instance = instance
         self._open_things.callback(instance.close)
@@ -148,16 +158,29 @@ class TracePagesSource:
                 fcntl.fcntl(file, fcntl.F_SETFL, 0)  # splice(2) refuses to append
         self.instance.write("tracing_on", "1")
 
+    @property
+    def wait_s(self) -> float:
+        """No time, while there is more to show."""
+        return 0.0 if self._more else _WAIT_S
+
     def drain(self) -> int:
-        """Move what the kernel has recorded to the files; returns the number of bytes."""
+        """Move what the kernel has recorded to the files, or some of it to whoever is shown it; returns the bytes."""
         return self._drained(at_end=False)
 
     def _drained(self, *, at_end: bool) -> int:
         now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         seen: list[tuple[int, bytes]] = []
-        moved = sum(self._moved(cpu, fd, seen, at_end) for cpu, fd in self._raw.items())
+        complete_ns, self._more = now_ns, False
+        moved = 0
+        for cpu, fd in self._raw.items():
+            had = len(seen)
+            moved += self._moved(cpu, fd, seen, at_end)
+            if len(seen) - had == _PAGES_AT_ONCE:
+                self._more = True
+                # What is still there is not before the last page, which begins with the time of its first record.
+                complete_ns = min(complete_ns, int.from_bytes(seen[-1][1][_PAGE_TIME], sys.byteorder) - 1)
         if self.see is not None:
-            self.see(seen, now_ns)
+            self.see(seen, complete_ns)
         return moved
 
     def _moved(self, cpu: int, fd: int, seen: list[tuple[int, bytes]], at_end: bool) -> int:
@@ -168,10 +191,13 @@ class TracePagesSource:
         """
         moved = 0
         if self._pipe is not None and self.see is None:
-            moved = self._spliced(fd, self._files[cpu])
+            moved = self._spliced(fd, self._files[cpu], at_end)
             if moved and not at_end:
                 return moved
-        while page := self._page(fd):
+        everything = at_end and self.see is None
+        for _ in itertools.repeat(None) if everything else range(_PAGES_AT_ONCE):
+            if not (page := self._page(fd)):
+                break
             if cpu in self._files:
                 write_all(self._files[cpu], page)
                 moved += len(page)
@@ -181,10 +207,11 @@ class TracePagesSource:
                 break
         return moved
 
-    def _spliced(self, fd: int, file: int) -> int:
+    def _spliced(self, fd: int, file: int, at_end: bool) -> int:
+        """All pages at the end; before it no more than the buffer holds, as its writers may be faster."""
         assert self._pipe is not None
         moved, (out, into) = 0, self._pipe
-        while True:
+        while at_end or moved < self._buffer_kb << 10:
             try:
                 count = os.splice(fd, into, _PIPE_BYTES, flags=_SPLICE_MOVE | _SPLICE_NONBLOCK)
             except BlockingIOError:
@@ -195,6 +222,7 @@ class TracePagesSource:
             while left:
                 left -= os.splice(out, file, left, flags=_SPLICE_MOVE)
             moved += count
+        return moved
 
     def _page(self, fd: int) -> bytes:
         """One page with what has been recorded in it so far; empty: nothing."""
@@ -205,9 +233,16 @@ class TracePagesSource:
         return found + bytes(self._page_bytes - len(found)) if found else b""
 
     def stop(self, end_ns: int) -> None:
-        """Stop tracing, and move the rest. Raises OSError when the disk is full."""
+        """Stop tracing, and move the rest; some seconds of it where it is shown and somebody has asked to stop.
+        Raises OSError when the disk is full."""
         self.instance.write("tracing_on", "0")
+        leaving = Leaving(self._target.interrupts)
         self._drained(at_end=True)
+        while self._more:
+            if leaving and not self._files:  # a recording is kept whole
+                leaving.say(self._waiting_bytes())
+                break
+            self._drained(at_end=True)
         if self.at_end is not None:
             self.at_end(self.instance)
         for cpu in self.instance.cpus:
@@ -215,6 +250,9 @@ class TracePagesSource:
             for what, name in _LOSSES.items():
                 if number := counts.get(name, 0):
                     self._losses.append(Loss(what, number, cpu))
+
+    def _waiting_bytes(self) -> int:
+        return sum(self.instance.counts(cpu).get("bytes", 0) for cpu in self.instance.cpus)
 
     def losses(self) -> Sequence[Loss]:
         """What the kernel overwrote or dropped, by CPU."""

@@ -16,8 +16,8 @@ from insitu.kernel.calling_convention import MACHINE
 from insitu.probe.compile import Compiled
 from insitu.probe.providers.base import AttachPoint
 from insitu.probe.providers.support.binary import Place
+from insitu.record.delivery import Delivery, Leaving
 from insitu.record.sources.generated import GeneratedSource
-from insitu.record.spool import Spool
 from insitu.symbols.argument_places import REGISTERS
 from insitu.symbols.prototypes import BLOCKS, CAPTURE_BITS, PUT_SHIFT, STACK, TEXTS, captures
 from insitu.symbols.shape_text import BLOCK_BYTES, TEXT_BYTES
@@ -171,8 +171,7 @@ class UserCallsSource(GeneratedSource):
         session is recorded."""
         super().__init__()
         self._path, self._traced = path, traced
-        self._deliver = deliver
-        self._spool = Spool()
+        self._delivery = Delivery(deliver) if deliver is not None else None
         self._target: Target | None = None
 
     @property
@@ -273,8 +272,8 @@ class UserCallsSource(GeneratedSource):
                     if word:
                         self.map(name).update(struct.pack("<Q", number), struct.pack("<Q", word))
         super().start(directory, start_ns)
-        if self._deliver is not None:
-            self.runtime.take_events = self._spool.append
+        if self._delivery is not None:
+            self.runtime.take_events = self._delivery.take
         target = self._target
         assert target is not None
         self.follow_threads(target.roots)
@@ -282,24 +281,23 @@ class UserCallsSource(GeneratedSource):
     @property
     def wait_s(self) -> float:
         """No time, while records wait."""
-        return 0.0 if self._spool else super().wait_s
+        return 0.0 if self._delivery else super().wait_s
 
     def drain(self) -> int:
         """Take the ring's records, then deliver some; returns the number of bytes recorded."""
         taken = super().drain()
-        self._deliver_until(time.monotonic() + _TURN_S)
+        if self._delivery is not None:
+            self._delivery.some(time.monotonic() + _TURN_S)
         return taken
 
     def stop(self, end_ns: int) -> None:
-        """Detach, and deliver everything that is left."""
+        """Detach, and deliver everything that is left; some seconds of it where somebody has asked to stop."""
         super().stop(end_ns)
-        self._deliver_until(float("inf"))
-
-    def _deliver_until(self, until_s: float) -> None:
-        while self._deliver is not None and self._spool and time.monotonic() < until_s:
-            self._deliver(self._spool.take())
+        if self._delivery is not None:
+            self._delivery.rest(Leaving(self._target.interrupts if self._target else None))
 
     def close(self) -> None:
         """Detach and free everything. Idempotent."""
-        self._spool.close()
+        if self._delivery is not None:
+            self._delivery.close()
         super().close()

@@ -50,7 +50,10 @@ class UserCallLines:
         self._open: dict[int, list[_Open]] = {}
         self.calls = 0
         """How many have begun."""
-        write(f"#  {'duration':>10}  {'self':>10}  {'thread':>7}  function\n")
+
+    def begin(self) -> None:
+        """Write the head of the table."""
+        self._write(f"#  {'duration':>10}  {'self':>10}  {'thread':>7}  function\n")
 
     def add(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
         """Take decoded records by label."""
