@@ -77,8 +77,8 @@ def _size(value: str, kind: Any, depth: int = 0) -> str:
             parts = dict(kind.children)
             return " + ".join(_items(f"map_{part}s({value})", parts[part], depth) for part in ("key", "value"))
         case "struct":
-            parts = [_size(f"{value}.{quoted(name)}", each, depth) for name, each in kind.children]
-            return " + ".join(f"{_TEXT_BYTES} + coalesce({each}, 0)" for each in parts)
+            fields = [_size(f"{value}.{quoted(name)}", each, depth) for name, each in kind.children]
+            return " + ".join(f"{_TEXT_BYTES} + coalesce({each}, 0)" for each in fields)
         case _:
             return "0"
 
