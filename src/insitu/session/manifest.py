@@ -24,6 +24,16 @@ RECORDING: Final = "recording"
 COMPLETE: Final = "complete"
 MANIFEST: Final = "session.json"
 _MOST_BYTES: Final = 16 << 20
+_MOST_CPUS: Final = 1 << 16
+_BOUNDS: Final = {
+    "recorder_pid": (0, 2**31 - 1),
+    "cpus": (0, _MOST_CPUS),
+    "page_size": (0, 2**31 - 1),
+    "pids": (0, 2**31 - 1),
+    "exit_status": (-255, 255),
+    "frequency_hz": (0, 2**31 - 1),
+}
+"""Of numbers whose bounds are not 0 and 2^63-1."""
 
 
 class Host(Protocol):
@@ -128,11 +138,18 @@ class Manifest:
         kept: dict[str, Any] = {}
         for each in fields(cls):
             value = found.get(each.name)
+            if not _can_be(each.name, value):
+                raise damaged_recording(f"{name}/{MANIFEST}", f"a value of {each.name} that cannot be")
             if _fits(value, str(each.type)):
                 kept[each.name] = value
-        if not all(_fits(entry.get("rows", 0), "int") for entry in kept.get("tables", {}).values()):
-            raise damaged_recording(f"{name}/{MANIFEST}", "rows of a table that are no number")
-        return cls(**kept)
+        for entry in kept.get("tables", {}).values():
+            counts = [entry.get("rows", 0), entry.get("parts", 0)]
+            if not all(_fits(count, "int") and _can_be("rows", count) for count in counts):
+                raise damaged_recording(f"{name}/{MANIFEST}", "rows of a table that are no number")
+        manifest = cls(**kept)
+        if not _can_be("frequency_hz", manifest.frequency_hz):
+            raise damaged_recording(f"{name}/{MANIFEST}", "a sampling frequency that cannot be")
+        return manifest
 
     def changed(self, **known: Any) -> Manifest:
         """This manifest with some entries replaced."""
@@ -162,11 +179,18 @@ class Manifest:
         return bool(self.boot_id) and self.boot_id == host.boot_id() and not self.imported_from
 
 
+def _can_be(name: str, value: Any) -> bool:
+    """Whether a number, or each of a list of them, is one that this field can have; what is no number can."""
+    low, high = _BOUNDS.get(name, (0, 2**63 - 1))
+    numbers = value if isinstance(value, list) else [value]
+    return all(low <= each <= high for each in numbers if isinstance(each, (int, float)))
+
+
 def _fits(value: Any, annotation: str) -> bool:
     """Whether a JSON value has a field's type; elements of lists and dictionaries too."""
     match annotation.partition("[")[0]:
         case "int":
-            return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+            return isinstance(value, int) and not isinstance(value, bool)
         case "int | None":
             return value is None or (isinstance(value, int) and not isinstance(value, bool))
         case "str":

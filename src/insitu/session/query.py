@@ -8,6 +8,7 @@ import os
 import re
 import resource
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,10 +19,11 @@ import insitu.session.special_tables  # noqa: F401 - these two register our tabl
 from insitu.cache_home import own_cache
 from insitu.errors import InsituError, damaged_recording
 from insitu.session.directory import open_part, table_files
+from insitu.session.expansion import holds_texts, most_bytes, taken_bytes
 from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY, literal
 from insitu.session.schema import TABLES, Column, Table, described, quoted, quoted_table
-from insitu.session.stdlib import header, stdlib
+from insitu.session.stdlib import header, stdlib, tables_in
 from insitu.session.user_statements import (
     StatementError,
     interruptible_rows,
@@ -87,6 +89,7 @@ class Database:
         self._tables: dict[str, Table] = {}
         self._relations: dict[tuple[int, str], str] = {}
         self._opened: dict[Path, int] = {}
+        self._bounded: set[tuple[str, bool]] = set()
         self._spill = _spill_directory()
         config = {
             "temp_directory": "" if self._spill is None else self._spill.path,
@@ -221,8 +224,34 @@ class Database:
                 raise self._too_much(name, f"{found['bytes'][0] / 2**30:.0f} GiB of text", "1 GiB")
         return self.relation(name)
 
-    def _too_much(self, name: str, found: str, most: str) -> InsituError:
-        return InsituError(f"{self.called[0]}: table {name} has {found}, of which at most {most} are loaded")
+    def bounded(self, name: str, *, texts: bool = True) -> str:
+        """``relation`` of a table of which any number of rows is about to become arrays; ``texts``: of texts too.
+
+        Raises InsituError where they take more memory than rows of a recorder ever do.
+        """
+        for session, files in enumerate(self._files if (name, texts) not in self._bounded else ()):
+            if name in files:
+                self._refuse_expansion(name, session, texts=texts)
+        self._bounded |= {(name, texts), (name, False)}
+        return self.relation(name)
+
+    def _refuse_expansion(self, name: str, session: int, *, texts: bool) -> None:
+        from insitu.session.engine import duckdb
+
+        files = self._files[session][name]
+        listed = f"[{', '.join(map(self._place, files))}]"
+        on_disk = sum(os.fstat(self._opened[file]).st_size for file in files)
+        most = most_bytes(on_disk)
+        try:
+            taken = taken_bytes(self._connection, listed, most, texts=texts)
+        except duckdb.Error as error:
+            raise self._unreadable(self.called[session], error) from None
+        if taken > most:
+            held = f"{taken / 2**30:.1f} GiB of values in {on_disk:,} bytes of files"
+            raise self._too_much(name, held, f"{most / 2**30:.1f} GiB", session)
+
+    def _too_much(self, name: str, found: str, most: str, session: int = 0) -> InsituError:
+        return InsituError(f"{self.called[session]}: table {name} has {found}, of which at most {most} are loaded")
 
     def fetch(self, text: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
         """The rows of an internal query as arrays by column, nulls as the type's zero.
@@ -353,11 +382,16 @@ class Database:
         try:
             if not self._allow_files:
                 refuse_files(self._connection, query)
-            return interruptible_rows(self._connection, query, parameters)
+            return interruptible_rows(self._connection, query, parameters, partial(self._refuse_memory, query))
         except duckdb.Error as error:
             if refused := refused_file(str(error)):
                 raise refused from None
             raise self._damage(error) or StatementError.of(self._message(error)) from None
+
+    def _refuse_memory(self, query: str, kinds: Sequence[Any]) -> None:
+        """Raise InsituError where a table of a query is too much for rows with columns of these types."""
+        for name in tables_in(query, self.names):
+            self.bounded(name, texts=holds_texts(kinds))
 
     def statements(self, text: str) -> list[tuple[str, frozenset[str]]]:
         """The statements in a text, each with the names of its parameters. Raises as sql()."""

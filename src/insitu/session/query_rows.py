@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError
@@ -28,15 +28,22 @@ _PER_DAY: Final = {"ms": 86_400_000, "us": 86_400_000_000}
 
 
 def rows_of(
-    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] | Mapping[str, Any]
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    parameters: Sequence[Any] | Mapping[str, Any],
+    refuse: Callable[[Sequence[Any]], object],
 ) -> polars.DataFrame:
-    """All rows of a statement; none if it returns no rows."""
+    """All rows of a statement; none if it returns no rows.
+
+    ``refuse`` is called with the types of its columns, in DuckDB, before there are any rows.
+    """
     import polars as pl
 
     given = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
     relation = connection.sql(query, params=given) if given else connection.sql(query)
     if relation is None:
         return pl.DataFrame()
+    refuse(relation.types)
     if len(set(relation.columns)) < len(relation.columns):
         relation = relation.project("*")  # names a second "a" a_1
     if any(_polars_type(kind) for kind in relation.types):

@@ -18,12 +18,14 @@ from insitu.session.manifest import Manifest
 from insitu.session.query import Database
 from insitu.session.schema import Column, Table, quoted
 from insitu.session.weighted_stacks import (
+    MOST_WEIGHT,
     Selection,
     ThreadLabel,
     TimedRows,
     Value,
     WeightedStacks,
-    check_ids,
+    check_rows,
+    check_tree,
     chosen,
     event_chosen,
     names_between,
@@ -95,7 +97,7 @@ def load_stacks(
         notes=(*manifest.notes, *rows.notes),
         preferred="weight" if table.name != SAMPLE.name and weight is not None else preferred_of(manifest),
     )
-    check_ids(stacks, str(manifest.imported_from or table.name))
+    check_rows(stacks, database.called[0])
     return chosen(stacks, want)
 
 
@@ -187,7 +189,10 @@ class _Rows:
         terms = {**keys, "count": "count(*)"}
         if self.weight is not None:
             own = _zero_for_null(self.weight)
-            terms["weight"] = f"sum({own})::bigint"
+            # One that cannot be is there for check_rows(), whatever else is added to it.
+            terms["weight"] = (
+                f"case when min({own}) < 0 then -1 else least(sum({own}), {2 * MOST_WEIGHT})::bigint end"
+            )
             if self.weight.semantic.unit != "*":
                 terms["squares"] = f"sum(pow({own}, 2))"
         columns = ", ".join(str(at + 1) for at in range(len(keys)))
@@ -200,8 +205,9 @@ class _Rows:
         terms = {**self._keys, "ts_ns": quoted(self.time_column.name)}
         if self.weight is not None and weights:
             terms["weight"] = _zero_for_null(self.weight)
-        source = self.database.relation(self.table.name)
-        if window is not None:
+        if window is None:
+            source = self.database.bounded(self.table.name, texts=False)
+        else:
             source = self.database.between(self.table.name, self.time_column, *window)
         return self._fetched(terms, source, f"order by {terms['ts_ns']}" if ordered else "")
 
@@ -411,6 +417,7 @@ def stack_tree(database: Database) -> tuple[I32, I32, list[Frame]]:
     parent, frame = stack["parent"].astype(np.int32), stack["frame"].astype(np.int32)
     if not len(parent):
         parent, frame = np.zeros(1, np.int32), np.full(1, -1, np.int32)
+    check_tree(parent, frame, frames, database.called[0])
     return parent, frame, frames
 
 

@@ -6,12 +6,13 @@ which are made first), perhaps ``report: 3 files`` (its place, and its title, in
 for each column.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["Header", "header", "stdlib", "stdlib_headers"]
+__all__ = ["Header", "header", "stdlib", "stdlib_headers", "tables_in"]
 
 _STDLIB: Final = Path(__file__).parents[1] / "analyses" / "stdlib"
 _WORDS: Final = ("question", "inputs", "uses", "report", "spare")
@@ -56,6 +57,7 @@ def stdlib_headers() -> dict[str, Header]:
     return {file.stem: header(file.read_text(encoding="utf-8")) for file in sorted(_STDLIB.glob("*.sql"))}
 
 
+@cache
 def stdlib() -> dict[str, str]:
     """The text of the views' SQL files, by the view's name, in the order in which to create them."""
     return {file.stem: file.read_text(encoding="utf-8") for file in _ordered(_STDLIB)}
@@ -78,3 +80,16 @@ def _ordered(directory: Path) -> Iterator[Path]:
 
     for name in files:
         yield from visit(name)
+
+
+def tables_in(query: str, names: Iterable[str]) -> list[str]:
+    """Those of the tables ``names`` that a query may read, itself or by views: those whose names occur in it."""
+    words = _words(query)
+    for name, text in reversed(stdlib().items()):  # the views that one uses are before it
+        if name in words:
+            words |= _words(re.sub("--.*", "", text))
+    return [name for name in names if words.issuperset(_words(name.rpartition(".")[2]))]
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.casefold()))

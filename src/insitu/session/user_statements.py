@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError
@@ -83,9 +83,12 @@ def refused_file(message: str) -> InsituError | None:
 
 
 def interruptible_rows(
-    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] | Mapping[str, Any]
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    parameters: Sequence[Any] | Mapping[str, Any],
+    refuse: Callable[[Sequence[Any]], object],
 ) -> polars.DataFrame:
-    """The query's rows, fetched in another thread: on the main thread DuckDB may swallow a Ctrl-C."""
+    """The query's rows (see ``rows_of``), fetched in another thread: on the main one DuckDB may swallow a Ctrl-C."""
     import signal
     import threading
     from concurrent.futures import ThreadPoolExecutor, wait
@@ -98,7 +101,7 @@ def interruptible_rows(
         # Importing Polars replaces the SIGINT handler: restore it.
         signal.signal(signal.SIGINT, handler)
     with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(rows_of, connection, query, parameters)
+        result = pool.submit(rows_of, connection, query, parameters, refuse)
         try:
             return result.result()
         except (KeyboardInterrupt, SystemExit):

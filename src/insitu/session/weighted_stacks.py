@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,15 @@ from insitu.session.manifest import Manifest
 from insitu.symbols.frame import Frame
 
 __all__ = [
+    "MOST_WEIGHT",
     "Selection",
     "ThreadLabel",
     "TimedRows",
     "Value",
     "WeightedStacks",
-    "check_ids",
+    "check_rows",
+    "check_tree",
+    "check_weights",
     "chosen",
     "event_chosen",
     "names_between",
@@ -38,6 +41,9 @@ I64 = NDArray[np.int64]
 _MODIFIERS = frozenset("ukhpPHGSDIWeb")
 
 Value = Literal["count", "weight"]
+
+MOST_WEIGHT: Final = 1 << 60
+"""Of all rows of a table together; 36 years in nanoseconds, and 64 bits have room for those of several tables."""
 
 
 class ThreadLabel(NamedTuple):
@@ -262,20 +268,36 @@ def names_between(names: Sequence[tuple[int, str]], low: int, high: int) -> list
     return kept
 
 
-def check_ids(stacks: WeightedStacks, name: str) -> None:
-    """Ids that point outside their tables (a damaged or forged session) must not reach the views."""
-    nodes = len(stacks.parent)
+def check_tree(parent: I32, frame: I32, frames: Sequence[Frame], name: str) -> None:
+    """Callers and frames that point outside their tables (a damaged or forged session) must not reach the views."""
+    nodes = len(parent)
     inside = (
-        (stacks.parent[1:] < np.arange(1, nodes)).all()
-        and (stacks.parent >= 0).all()
-        and (stacks.frame < len(stacks.frames)).all()
-        and (stacks.frame[1:] >= 0).all()
-        and (stacks.parent[0] == 0)
-        and (not len(stacks) or (stacks.stack.min() >= 0 and stacks.stack.max() < nodes))
-        and (not len(stacks) or (stacks.thread.min() >= 0 and stacks.thread.max() < len(stacks.threads)))
+        (parent[1:] < np.arange(1, nodes)).all()
+        and (parent >= 0).all()
+        and (frame < len(frames)).all()
+        and (frame[1:] >= 0).all()
+        and (parent[0] == 0)
     )
     if not inside:
         raise damaged_recording(name, "stacks refer to missing frames or stacks")
+
+
+def check_rows(stacks: WeightedStacks, name: str) -> None:
+    """The same for the stacks and threads of rows; and see ``check_weights``."""
+    if not len(stacks):
+        return
+    rows = ((stacks.stack, len(stacks.parent)), (stacks.thread, len(stacks.threads)))
+    if any(ids.min() < 0 or ids.max() >= count for ids, count in rows):
+        raise damaged_recording(name, "rows refer to missing stacks or threads")
+    check_weights(stacks.weight, f"{name}: {stacks.table}", stacks.unit)
+
+
+def check_weights(weights: NDArray[Any], where: str, unit: str) -> None:
+    """Raise InsituError for what rows cannot weigh: one less than nothing, or all more than sums have room for."""
+    if len(weights) and (weights.min() < 0 or weights.sum(dtype=np.float64) > MOST_WEIGHT):
+        raise InsituError(
+            f"{where}: its {unit} are negative, or too many to be added up", remedy="insitu sql shows the rows"
+        )
 
 
 def chosen(stacks: WeightedStacks, want: Selection) -> WeightedStacks:

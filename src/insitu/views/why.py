@@ -66,11 +66,12 @@ class _Wall:
         self._parent, self._frame, self._frames = stacks.parent.tolist(), stacks.frame.tolist(), stacks.frames
         self._places: dict[int, tuple[str, str]] = {}
         threads = session.sql("select utid, pid, tid, name from thread join process using (upid)")
-        self.threads = {utid: (pid, tid, name) for utid, pid, tid, name in threads.rows()}
+        known = self._threads = {utid: (pid, tid, name) for utid, pid, tid, name in threads.rows()}
         names = ("utid", "state", "cause", "call", "object", "holder", "waker", "dur_ns", "count", "stack")
         self.rows = []
         for utid, state, cause, call, thing, holder, waker, ns, count, stack in session[_TABLE].select(names).rows():
             place, waker_place = self._place(stack)
+            holder, waker = (each if each in known else None for each in (holder, waker))
             found = _Cause(state, cause, call, thing, holder, place)
             self.rows.append(_Row(utid, found, waker, waker_place, ns, count))
         self.total_ns = sum(row.ns for row in self.rows)
@@ -90,9 +91,13 @@ class _Wall:
             self._places[stack] = _place([each for each in frames if each.kind != WAKER]), _place(waker)
         return self._places[stack]
 
+    def thread(self, utid: int) -> tuple[int, int, str]:
+        """pid, tid and name; 0 and no name where the session does not know the thread."""
+        return self._threads.get(utid, (0, 0, ""))
+
     def label(self, utid: int) -> str:
         """A thread for a sentence."""
-        _, tid, name = self.threads.get(utid, (0, 0, ""))
+        _, tid, name = self.thread(utid)
         return f"{name or 'thread'}/{tid}"
 
     def causes(self, utids: Iterable[int] | None = None) -> list[tuple[_Cause, int, int, list[_Row]]]:
@@ -155,7 +160,7 @@ def _sentence(wall: _Wall, cause: _Cause, rows: Sequence[_Row]) -> str:
         default = "in {call} on {object}" if cause.object else "blocked in {call}"
         text = _BLOCKED.get(cause.cause, default).format(call=cause.call, object=cause.object)
     else:
-        text = _RUNNING[cause.state]
+        text = _RUNNING.get(cause.state, cause.state)
     if cause.holder is not None:
         text += f" held by {wall.label(cause.holder)}"
     if cause.place:
@@ -181,7 +186,7 @@ def _chain(wall: _Wall, rows: Sequence[_Row]) -> list[str]:
         line = f"ended by {wall.label(utid)}" + (f" in {place}" if place else "")
         causes = wall.causes([utid])
         if causes:
-            whole = sum(ns for _, ns, _, _ in causes)
+            whole = sum(ns for _, ns, _, _ in causes) or 1
             cause, most, _, rows = causes[0]
             line += f", which is {100 * most / whole:.0f} % of its time {_sentence(wall, cause, rows)}"
         lines.append(line)
@@ -197,7 +202,7 @@ def why_lines(session: Session, screen: Screen, *, limit: int = 20) -> Iterator[
     if not wall.total_ns:
         yield [("no thread of the target was alive while it was recorded", "")]
         return
-    names = ", ".join(sorted({wall.threads[utid][2] for utid in threads})[:4])
+    names = ", ".join(sorted({wall.thread(utid)[2] for utid in threads})[:4])
     count = counted(len(threads), "thread")
     longest = duration(max(sum(states.values()) for states in wall.by_thread.values()))
     yield [(f"Wall time of {names}: {duration(wall.total_ns)} in all, of {count} in {longest}", "bold")]
@@ -234,7 +239,7 @@ def _named(wall: _Wall, utids: Sequence[int]) -> str:
     """Threads as the subject of a sentence."""
     if len(utids) == 1:
         return wall.label(utids[0])
-    names = {wall.threads[utid][2] for utid in utids}
+    names = {wall.thread(utid)[2] for utid in utids}
     return f"{len(utids)} threads" + (f" {names.pop()}" if len(names) == 1 else "")
 
 
@@ -270,7 +275,7 @@ def _groups(wall: _Wall, threads: Sequence[int], limit: int) -> list[list[int]]:
         return [[utid] for utid in threads]
     found: dict[tuple[int, str], list[int]] = defaultdict(list)
     for utid in threads:
-        pid, _, name = wall.threads[utid]
+        pid, _, name = wall.thread(utid)
         found[pid, name].append(utid)
     return sorted(found.values(), key=lambda group: -sum(sum(wall.by_thread[utid].values()) for utid in group))
 
@@ -285,7 +290,7 @@ def _thread_table(wall: _Wall, groups: Sequence[Sequence[int]], limit: int) -> T
         if others:
             values = [*values[:9], sum(values[9:])]
         shares = percentages(values)
-        _, tid, name = wall.threads[group[0]] if rows else (0, 0, "all")
+        _, tid, name = wall.thread(group[0]) if rows else (0, 0, "all")
         which = "" if not rows else str(tid) if len(group) == 1 else f"{len(group)} threads"
         cells = [(f"{share:.1f}" if share else "-", heat(share) if share else "dim") for share in shares]
         rows.append([(which, ""), (name, ""), (duration(sum(values)), ""), *cells])
@@ -307,20 +312,20 @@ def why_json(session: Session) -> str:
     causes: list[dict[str, Any]] = [
         {
             **cause._asdict(),
-            "holder": None if cause.holder is None else wall.threads[cause.holder][1],
+            "holder": None if cause.holder is None else wall.thread(cause.holder)[1],
             "ns": ns,
-            "percent": round(100 * ns / wall.total_ns, 2),
+            "percent": round(100 * ns / (wall.total_ns or 1), 2),
             "count": count,
-            "tids": sorted({wall.threads[row.utid][1] for row in rows}),
-            "wakers": sorted({wall.threads[row.waker][1] for row in rows if row.waker is not None}),
+            "tids": sorted({wall.thread(row.utid)[1] for row in rows}),
+            "wakers": sorted({wall.thread(row.waker)[1] for row in rows if row.waker is not None}),
         }
         for cause, ns, count, rows in wall.causes()
     ]
     threads = [
         {
-            "pid": wall.threads[utid][0],
-            "tid": wall.threads[utid][1],
-            "name": wall.threads[utid][2],
+            "pid": wall.thread(utid)[0],
+            "tid": wall.thread(utid)[1],
+            "name": wall.thread(utid)[2],
             "ns": dict(states),
         }
         for utid, states in wall.by_thread.items()

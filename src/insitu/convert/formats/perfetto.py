@@ -31,6 +31,7 @@ from insitu.convert.formats.trace_tables import (
 )
 from insitu.session.core_tables import SAMPLE
 from insitu.session.machines import machines
+from insitu.session.weighted_stacks import check_weights
 from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
@@ -194,6 +195,8 @@ def _samples(session: "Session", who: Threads, interned: Interned) -> Iterator[b
     names = dict(session.sql("select id, name from event_type").rows())
     # Perfetto draws what the event has counted on each CPU. It knows one event: of several, samples are counted.
     name, steps = (names.get(events[0], ""), found["weight"]) if len(events) == 1 else ("samples", None)
+    if steps is not None:
+        check_weights(steps.to_numpy(), f"{session.name}: {SAMPLE.name}", name)
     yield _sampled_event(valid_text(name) or "samples")
     columns = {
         "ts": _u64(found["ts_ns"].to_numpy()),

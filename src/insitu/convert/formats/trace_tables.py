@@ -164,6 +164,8 @@ def spans(session: "Session", threads: int) -> Spans | None:
     duration = _ints(found["dur_ns"].fill_null(-1))
     category, categories = coded(found["category"])
     name, names = coded(found["name"])
+    if len(ts_ns) and (max(int(ts_ns.max()), int(duration.max())) > OPEN_NS or int(ts_ns.min()) < -OPEN_NS):
+        raise damaged_recording(session.name, "times or durations of table span that cannot be")
     end_ns = np.where(duration < 0, OPEN_NS, ts_ns + duration)
     return Spans(
         ts_ns,
