@@ -33,7 +33,7 @@ def tree_lines(tree: CallTree, screen: Screen, *, min_percent: float, reverse: b
     In a tree that is turned to its leaves (``reverse``) a node's weight is the own time of the function at the top of
     its branch, as far as it was called this way; there is no other.
     """
-    whole = int(tree.total[0])
+    whole, owns = int(tree.total[0]), tree.self_weights()
     children = _children(tree, min_percent)
     shown = formatter(tree.unit, whole)
     amounts = {node: shown(node.total) for nodes in children.values() for node in nodes}
@@ -47,7 +47,7 @@ def tree_lines(tree: CallTree, screen: Screen, *, min_percent: float, reverse: b
         total = percent(node.total, whole)
         line = [("  " if plain else "", ""), (f"{total:6.2f}", heat(total))]
         if not reverse:
-            own = percent(int(tree.own[node.at]), whole)
+            own = percent(int(owns[node.at]), whole)
             line += [("  ", ""), (" " * 6 if node.nodes else f"{own:6.2f}", "" if node.nodes else heat(own))]
         if node.nodes:
             text, style = f"... {node.nodes} more", "dim"
