@@ -220,7 +220,8 @@ class _Wall:
             return "page fault", call, ""
         cause = cause_of(call)
         if cause == "lock":
-            return waited_for(place.user), call, f"{thing:#x}"
+            cause = waited_for(place.user)
+            return cause, call, "" if cause == "join" else f"{thing:#x}"  # of a thread, which is no lock
         kind, text = self._objects.get(thing, ("", "")) if thing else ("", "")
         return cause or kind or ("call" if call else "other"), call, text
 

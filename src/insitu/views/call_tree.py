@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import Value, WeightedStacks
-from insitu.symbols.frame import ROOT, WAKER, Frame, module_label
+from insitu.symbols.frame import ROOT, WAKER, Frame, lasting_label, module_label
 
 __all__ = [
     "CallTree",
@@ -144,16 +144,18 @@ def united(before: CallTree, after: CallTree) -> tuple[CallTree, CallTree]:
     """Both trees over one tree that has every path of either: equal parents and names, each with its own weights.
 
     Names are equal as in a diff of functions: the files of their modules may lie in other directories, and where one
-    side knows no modules, these do not count. A name is given as ``after`` has it, where that has it.
+    side knows no modules, these do not count. A name is given as ``after`` has it, where that has it, but waits without
+    the address or number that only one run has.
     """
     modules = all(any(name.module for name in tree.names) for tree in (before, after))
     index: dict[Name, int] = {}
     names: dict[Name, Name] = {}
     of_tree = []
     for tree in (after, before):
-        keys = [name._replace(module=name.module.rpartition("/")[2] if modules else "") for name in tree.names]
+        lasting = [name._replace(function=lasting_label(name.function)) for name in tree.names]
+        keys = [name._replace(module=name.module.rpartition("/")[2] if modules else "") for name in lasting]
         of_tree.append(np.array([index.setdefault(key, len(index)) for key in keys], np.int32))
-        for key, name in zip(keys, tree.names, strict=True):
+        for key, name in zip(keys, lasting, strict=True):
             names.setdefault(key, name)
     of_names = of_tree[::-1]
     count = len(before)
