@@ -56,7 +56,7 @@ def module_label(module: str) -> str:
 
 
 def lasting_label(function: str) -> str:
-    """What a wait is called in every run: "[futex]" for "[futex 0x7f12...]", "[read pipe]" for "[read pipe:[569561]]".
+    """What a wait is called in every run: "[futex]" for "[futex 0x7f1234]", "[read pipe]" for "[read pipe:[5695]]".
 
     Where locks lie changes with each run (address space layout randomization), as inode numbers of pipes and sockets
     do. Other names are returned as they are.

@@ -144,8 +144,8 @@ def united(before: CallTree, after: CallTree) -> tuple[CallTree, CallTree]:
     """Both trees over one tree that has every path of either: equal parents and names, each with its own weights.
 
     Names are equal as in a diff of functions: the files of their modules may lie in other directories, and where one
-    side knows no modules, these do not count. A name is given as ``after`` has it, where that has it, but waits without
-    the address or number that only one run has.
+    side knows no modules, these do not count. A name is given as ``after`` has it, where that has it, but waits
+    without the address or number that only one run has.
     """
     modules = all(any(name.module for name in tree.names) for tree in (before, after))
     index: dict[Name, int] = {}
