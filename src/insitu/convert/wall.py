@@ -16,7 +16,7 @@ from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.wall_causes import KINDS, WAITING, cause_of, socket_text, waiting_threads
 from insitu.convert.wall_maps import PLACE, SAMPLE, TASK, U64, Maps
 from insitu.convert.wall_python import PYTHON_WAITS, divided, python_waits, with_python
-from insitu.convert.wall_stacks import Frames, faulted, waited_for, with_waker, without_ours, without_start
+from insitu.convert.wall_stacks import Frames, faulted, is_idle, waited_for, with_waker, without_ours, without_start
 from insitu.probe.runtime.capture import STACKS
 from insitu.probe.runtime.event_columns import StackColumn
 from insitu.probe.runtime.stack_records import StackContents
@@ -188,8 +188,9 @@ class _Wall:
         interrupt = False
         frames: Frames = (*(frame._replace(kind=state) for frame in place.kernel), *with_python(place.user, python))
         if code == _STARTED:
-            cause, call, text = self._at_start(tid)
-            frames = with_python(self._frames(self._asleep.get(tid, 0)), python)
+            asleep = self._frames(self._asleep.get(tid, 0))
+            cause, call, text = self._at_start(tid, asleep)
+            frames = with_python(asleep, python)
         elif code == _BLOCKED:
             cause, call, text = self._blocked(place)
         label = " ".join(each for each in (call or cause or state, text) if each)
@@ -223,20 +224,24 @@ class _Wall:
             cause = waited_for(place.user)
             return cause, call, "" if cause == "join" else f"{thing:#x}"  # of a thread, which is no lock
         kind, text = self._objects.get(thing, ("", "")) if thing else ("", "")
-        return cause or kind or ("call" if call else "other"), call, text
+        if not (cause or kind or call):
+            cause = "idle" if is_idle(place.kernel) else "other"
+        return cause or kind or "call", call, text
 
-    def _at_start(self, tid: int) -> tuple[str, str, str]:
+    def _at_start(self, tid: int, asleep: Frames) -> tuple[str, str, str]:
         """The same of a thread that was asleep when the recording started, by /proc."""
         number, path, state = self._waiting.get(tid, (-1, "", 0))
         call = call_name(self._abis[0], number) if number >= 0 else ""
         if state in (_TASK_STOPPED, _TASK_TRACED):
             return ("stopped" if state == _TASK_STOPPED else "traced"), call, ""
         if number < 0:
-            return "other", "", ""
+            return ("idle" if is_idle(asleep) else "other"), "", ""
         cause = cause_of(call)
         kind = (
             "pipe" if path.startswith("pipe:") else "socket" if path.startswith("socket:") else "file" if path else ""
         )
+        if cause == "lock":
+            cause = waited_for(asleep)
         return cause or kind or "call", call, "" if cause else path
 
     def add_running(self) -> None:
