@@ -69,3 +69,8 @@ def test_wall_time_is_accounted_under_older_kernels(guests: Guests, kernel: str,
                 "select count(distinct utid) from wall join thread using (utid) where name <> 'waits'"
             )
             assert (others.item() > 0) == (name == "machine")
+            kernel = session.sql(
+                "select distinct cause from wall join thread using (utid)"
+                " where name in ('kthreadd', 'ksoftirqd/0') and state = 'blocked'"
+            )
+            assert kernel.rows() == ([("idle",)] if name == "machine" else [])

@@ -47,6 +47,7 @@ _WAITS: Final = frozenset({_BLOCKED, _WOKEN, _WOKEN_THROTTLED, _STARTED})
 _TID: Final = 0xFFFFFF
 _STOPPED, _TRACED = 1 << 20, 1 << 21
 _TASK_STOPPED, _TASK_TRACED = 4, 8  # include/linux/sched.h
+_TASK_AT_REST: Final = frozenset({0x1, 0x80})  # interruptible; idle, as report_states of sched.h has it
 
 
 class _Place(NamedTuple):
@@ -235,7 +236,9 @@ class _Wall:
         if state in (_TASK_STOPPED, _TASK_TRACED):
             return ("stopped" if state == _TASK_STOPPED else "traced"), call, ""
         if number < 0:
-            return ("idle" if is_idle(asleep) else "other"), "", ""
+            # Of kernel threads there is no user stack, and of the kernel's the innermost function only.
+            in_kernel = all(frame.kind == KERNEL for frame in asleep)
+            return ("idle" if in_kernel and state in _TASK_AT_REST else "other"), "", ""
         cause = cause_of(call)
         kind = (
             "pipe" if path.startswith("pipe:") else "socket" if path.startswith("socket:") else "file" if path else ""
