@@ -28,7 +28,7 @@ def _rows(**counts):
 
 def _text(diff, width=None, limit=30):
     out = io.StringIO()
-    Screen(out, width).write(diff_lines(diff, width=width, limit=limit))
+    Screen(out, width).write(diff_lines(diff, Screen(out, width), limit=limit))
     return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
 
 

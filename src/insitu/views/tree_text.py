@@ -39,8 +39,8 @@ def tree_lines(tree: CallTree, screen: Screen, *, min_percent: float, reverse: b
     amounts = {node: shown(node.total) for nodes in children.values() for node in nodes}
     title = "self" if reverse else "total"
     wide = max([len(title), *map(len, amounts.values())])
-    plain = screen.width is None
-    short = {} if plain else _short_names(tree, children)
+    plain = screen.plain
+    short = {} if screen.width is None else _short_names(tree, children)
     figures = f"{title + '%':>6}" + ("" if reverse else "   self%")
     yield [("# " if plain else "", ""), (f"{figures}  {title:>{wide}}  function", "bold")]
     for node, lead in _walk(children):
@@ -56,7 +56,7 @@ def tree_lines(tree: CallTree, screen: Screen, *, min_percent: float, reverse: b
             text = printable(name.function) + _suffix(name)
             style = KIND_STYLES.get(name.kind, "")
         if screen.width is not None:
-            room = max(screen.width - (10 if reverse else 18) - wide, 0)
+            room = max(screen.width - (10 if reverse else 18) - 2 * plain - wide, 0)
             lead = lead[-max(room - _LEAST_NAME, 0) :] if len(lead) + _LEAST_NAME > room else lead
             room = max(room - len(lead), 0)
             text = shorten(text if len(text) <= room else short.get(node, text), room)
