@@ -13,7 +13,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.off_cpu import already_waiting
 from insitu.convert.probe_source import decoded_events, stack_nodes
 from insitu.convert.sources import RawSource, raw_bytes
-from insitu.convert.wall_causes import KINDS, WAITING, cause_of, socket_text, waiting_threads
+from insitu.convert.wall_causes import KINDS, WAITING, cause_of, frame_kind, socket_text, waiting_threads
 from insitu.convert.wall_maps import PLACE, SAMPLE, TASK, U64, Maps
 from insitu.convert.wall_python import PYTHON_WAITS, divided, python_waits, with_python
 from insitu.convert.wall_stacks import Frames, faulted, is_idle, waited_for, with_waker, without_ours, without_start
@@ -187,15 +187,18 @@ class _Wall:
         state = _STATE[code]
         cause = call = text = ""
         interrupt = False
-        frames: Frames = (*(frame._replace(kind=state) for frame in place.kernel), *with_python(place.user, python))
         if code == _STARTED:
-            asleep = self._frames(self._asleep.get(tid, 0))
-            cause, call, text = self._at_start(tid, asleep)
-            frames = with_python(asleep, python)
-        elif code == _BLOCKED:
-            cause, call, text = self._blocked(place)
+            inside: Frames = ()
+            outside = self._frames(self._asleep.get(tid, 0))
+            cause, call, text = self._at_start(tid, outside)
+        else:
+            inside, outside = place.kernel, place.user
+            if code == _BLOCKED:
+                cause, call, text = self._blocked(place)
+        kind = frame_kind(state, cause)
         label = " ".join(each for each in (call or cause or state, text) if each)
-        frames = (Frame(f"[{label}]", kind=state), *frames)
+        kernel = (frame._replace(kind=kind) for frame in inside)
+        frames: Frames = (Frame(f"[{label}]", kind=kind), *kernel, *with_python(outside, python))
         if woken:
             interrupt, frames = with_waker(woken.kernel, woken.user, frames)
         holder = place.holder if code == _BLOCKED else 0

@@ -128,7 +128,7 @@ FRAME: Final = register(
             Column(
                 "kind",
                 "enum",
-                "`user`, `kernel`, `jit`, `python`; of `wall` also states, and `waker`",
+                "`user`, `kernel`, `jit`, `python`; of `wall` also states (blocked: `lock`, `file`, `socket`, `sleep` by cause), and `waker`",
                 default="user",
             ),
             Column("symbolized", "flag", "whether `function` is a symbol", default=True),

@@ -73,7 +73,13 @@ export class FlamePanel {
       { class: "flame" },
       this.toolbar.element,
       this.crumbs,
-      element("div", { class: "stage" }, this.graph.element, this.empty, this.side),
+      element(
+        "div",
+        { class: "stage" },
+        element("div", { class: "view" }, this.graph.element, ...this.graph.beyond),
+        this.empty,
+        this.side,
+      ),
       element("footer", {}, this.details.element, this.legend.element),
       this.spoken,
     );
