@@ -496,7 +496,7 @@ def test_a_stack_that_is_taller_than_the_window_says_so_at_its_end(
     hidden = int(re.sub(r"\D", "", hint.inner_text()))
     assert rows - drawn <= hidden <= rows - drawn + 1  # a row may be cut in two
     expect(other).to_be_hidden()
-    page.evaluate("document.querySelector('.graph').scrollTo(0, %d)" % (100_000 if icicle else 0))
+    page.locator(".graph").evaluate("(graph, top) => graph.scrollTo(0, top)", 100_000 if icicle else 0)
     expect(hint).to_be_hidden()
     expect(other).to_be_visible()
     assert "f59" in [each["function"] for each in page.evaluate("insitu.frames()")]
