@@ -19,7 +19,7 @@ interface Look {
   lift?: number;
 }
 
-// States of threads (from "lock" to "throttled") differ from each other, from user and from kernel code also for those
+// States of threads and wakers (from "lock" to "waker") differ from each other, from user and from kernel code also for those
 // who see two of the three primary colours only: by lightness, and for that their shades are close to each other.
 const KIND_COLOURS: Record<Kind, Look> = {
   user: { hue: 58, chroma: 0.115, spread: 22 },
@@ -34,7 +34,7 @@ const KIND_COLOURS: Record<Kind, Look> = {
   blocked: { hue: 38, chroma: 0.085, spread: 3, lift: -0.1 },
   runnable: { hue: 118, chroma: 0.08, spread: 3, lift: 0.035 },
   throttled: { hue: 330, chroma: 0.11, spread: 3, lift: -0.15 },
-  waker: { hue: 280, chroma: 0.05, spread: 8 },
+  waker: { hue: 320, chroma: 0.05, spread: 3, lift: -0.01 },
   unknown: { hue: 250, chroma: 0.008, spread: 6 },
   thread: { hue: 260, chroma: 0.018, spread: 4 },
 };

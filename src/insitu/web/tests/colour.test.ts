@@ -91,7 +91,7 @@ describe.each<Theme>(["light", "dark"])("in the %s look", (theme) => {
   });
 
   test.each(Object.keys(SIGHTS))("states differ from each other and from code (%s)", (sight) => {
-    const kinds = ["user", "kernel", "lock", "file", "socket", "sleep", "blocked", "runnable", "throttled"];
+    const kinds = ["user", "kernel", "lock", "file", "socket", "sleep", "blocked", "runnable", "throttled", "waker"];
     const plain = meta();
     const one = kinds.map(() => 1);
     plain.names = { ...plain.names, function: ["root", ...kinds], kinds: ["root", ...kinds], modules: ["", "x"] };
