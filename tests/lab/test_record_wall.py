@@ -69,8 +69,6 @@ def test_wall_time_is_accounted_under_older_kernels(guests: Guests, kernel: str,
                 "select count(distinct utid) from wall join thread using (utid) where name <> 'waits'"
             )
             assert (others.item() > 0) == (name == "machine")
-            kernel = session.sql(
-                "select distinct cause from wall join thread using (utid)"
-                " where name in ('kthreadd', 'ksoftirqd/0') and state = 'blocked'"
-            )
-            assert kernel.rows() == ([("idle",)] if name == "machine" else [])
+            # Those that slept all the time; of others the host, which converts, does not know the guest's symbols.
+            idle = session.sql("select count(distinct utid) from wall where cause = 'idle'")
+            assert (idle.item() > 0) == (name == "machine")
