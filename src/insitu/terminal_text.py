@@ -15,6 +15,7 @@ __all__ = [
     "UNENCODABLE",
     "TerminalStream",
     "columns",
+    "fitted_columns",
     "is_plain",
     "prepare",
     "print_line",
@@ -77,18 +78,29 @@ def prepare() -> None:
             stream.reconfigure(errors=UNENCODABLE)
 
 
-def is_plain(out: IO[str]) -> bool:
+def is_plain(out: IO[Any]) -> bool:
     """Whether ``out`` is not a terminal, or is one that does not understand escape sequences."""
     return not out.isatty() or os.environ.get("TERM", "dumb") in ("", "dumb")
 
 
 def columns(out: IO[Any]) -> int:
     """The width of the terminal ``out``, or what COLUMNS says, within bounds; 80 where nothing says it."""
-    said = os.environ.get("COLUMNS", "")
-    width = int(said) if said.isascii() and said.isdigit() and len(said) < 20 else 0
+    width = _said_columns() or 0
     with suppress(OSError, ValueError):  # no terminal
         width = width or os.get_terminal_size(out.fileno()).columns
     return min(max(width, _LEAST_COLUMNS), _MOST_COLUMNS) if width else 80
+
+
+def fitted_columns(out: IO[Any]) -> int | None:
+    """The width that lines for ``out`` have to fit: COLUMNS, or a terminal's; None in a pipe or file without it."""
+    return _said_columns() if is_plain(out) else columns(out)
+
+
+def _said_columns() -> int | None:
+    """The width that COLUMNS says, within bounds; None where it says none."""
+    said = os.environ.get("COLUMNS", "")
+    width = int(said) if said.isascii() and said.isdigit() and len(said) < 20 else 0
+    return min(max(width, _LEAST_COLUMNS), _MOST_COLUMNS) if width else None
 
 
 def print_line(text: str) -> None:

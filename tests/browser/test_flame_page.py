@@ -480,6 +480,33 @@ def test_where_room_is_short_a_name_keeps_what_tells(
     expect(label).to_have_attribute("title", name)
 
 
+@pytest.mark.parametrize("icicle", [False, True])
+def test_a_stack_that_is_taller_than_the_window_says_so_at_its_end(
+    open_page: Open, stacks_of: StacksOf, icicle: bool
+) -> None:
+    tall = [(0, "p", 1, [f"f{depth}" for depth in range(60)])]
+    page = open_page(
+        flame_html(stacks_of(tall), title="tall", icicle=icicle), viewport={"width": 1200, "height": 750}
+    )
+    settle(page)
+    hint = page.locator(".beyond.below" if icicle else ".beyond.above")
+    other = page.locator(".beyond.above" if icicle else ".beyond.below")
+    rows, drawn = 61, len(page.evaluate("insitu.frames()"))  # the root has a row, too
+    expect(hint).to_be_visible()
+    hidden = int(re.sub(r"\D", "", hint.inner_text()))
+    assert rows - drawn <= hidden <= rows - drawn + 1  # a row may be cut in two
+    expect(other).to_be_hidden()
+    page.locator(".graph").evaluate("(graph, top) => graph.scrollTo(0, top)", 100_000 if icicle else 0)
+    expect(hint).to_be_hidden()
+    expect(other).to_be_visible()
+    assert "f59" in [each["function"] for each in page.evaluate("insitu.frames()")]
+    low = open_page(flame_html(stacks_of([(0, "p", 1, ["f"])]), title="low"), viewport={"width": 1200, "height": 750})
+    settle(low)
+    expect(low.locator(".beyond")).to_have_count(2)
+    for each in low.locator(".beyond").all():
+        expect(each).to_be_hidden()
+
+
 def test_losses_are_said_and_their_absence_is_silent(open_page: Open, stacks_of: StacksOf) -> None:
     samples = some_samples(20)
     expect(open_page(flame_html(stacks_of(samples), title="x")).locator(".banner")).to_have_count(0)

@@ -256,7 +256,7 @@ def test_many_threads_of_one_name_are_one_row_and_a_pipe_has_short_lines(tmp_pat
         words = [*_WHY, "-d", "0.3", "-o", tmp_path / "why.insitu", str(program.pid)]
         report = subprocess.run(words, check=True, capture_output=True, text=True).stdout
         program.kill()
-    assert f"{number - 1} threads {name} waiting for" in report  # the main thread waits in another function
+    assert f"{number - 1} threads named {name} waiting for" in report  # the main thread waits in another function
     assert [line.split()[:3] for line in report.splitlines() if re.match(r" *\d+ threads ", line)] == [
         [str(number), "threads", name]
     ]

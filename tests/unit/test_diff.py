@@ -14,6 +14,7 @@ import pytest
 from insitu.errors import InsituError
 from insitu.session.manifest import Manifest
 from insitu.symbols.frame import Frame
+from insitu.views.call_tree import call_tree, united
 from insitu.views.diff import diff_folded, diff_stacks, diff_to_json
 from insitu.views.diff_text import diff_lines
 from insitu.views.terminal import Screen
@@ -27,7 +28,7 @@ def _rows(**counts):
 
 def _text(diff, width=None, limit=30):
     out = io.StringIO()
-    Screen(out, width).write(diff_lines(diff, width=width, limit=limit))
+    Screen(out, width).write(diff_lines(diff, Screen(out, width), limit=limit))
     return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
 
 
@@ -128,6 +129,22 @@ def test_a_rebuilt_module_elsewhere_is_the_same_module(profile_of):
 def test_a_profile_without_modules_is_compared_by_names_alone(profile_of):
     diff = diff_stacks(profile_of([("p", 1, [Frame("f", "/bin/prog")], 10)]), profile_of([("p", 1, [Frame("f")], 4)]))
     assert [(row.function, row.delta) for row in diff.rows] == [("f", 0)]
+
+
+def test_waits_are_the_same_wherever_a_run_has_its_locks_and_pipes(profile_of):
+    def stacks(lock, pipe):
+        named = [f"[futex {lock}]", f"[read pipe:[{pipe}]]", "[read /tmp/0x10]", "[read anon_inode:[eventfd]]"]
+        return profile_of([("p", 1, ["main", Frame(name, kind="blocked")], 25) for name in named])
+
+    sides = stacks("0x7ff4b908d990", 569561), stacks("0x7f86225db990", 7)
+    lasting = {"[futex]", "[read pipe]", "[read /tmp/0x10]", "[read anon_inode:[eventfd]]"}
+    assert {row.function: (row.before, row.after) for row in diff_stacks(*sides).rows} == dict.fromkeys(
+        lasting, (25.0, 25.0)
+    )
+    assert set(diff_folded(*sides).splitlines()) == {f"p;main;{name} 25 25" for name in lasting}
+    one, two = united(*map(call_tree, sides))
+    assert one.own.tolist() == two.own.tolist()
+    assert {one.names[at].function for at in one.name[one.own > 0].tolist()} == lasting
 
 
 def test_folded_lines_are_those_of_difffolded(profile_of):

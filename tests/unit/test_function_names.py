@@ -113,7 +113,9 @@ def test_functions_of_one_name_are_told_apart_in_a_narrow_tree(profile_of):
 
 
 def test_a_terminals_diff_shows_short_names(long_names):
-    assert "std::_Rb_tree<…>::_S_right" in _shown(diff_lines(diff_stacks(long_names, long_names), width=80), 80)
+    assert "std::_Rb_tree<…>::_S_right" in _shown(
+        diff_lines(diff_stacks(long_names, long_names), Screen(io.StringIO(), 80)), 80
+    )
 
 
 def test_boxes_of_a_call_graph_have_short_names_and_whole_ones_as_hints(long_names):

@@ -1,5 +1,6 @@
 """Self and total of functions against a folder that walks every stack."""
 
+import io
 import random
 from collections import Counter
 
@@ -11,6 +12,9 @@ from insitu.session.distinct import distinct
 from insitu.symbols.frame import WAKER, Frame
 from insitu.views.call_tree import call_tree
 from insitu.views.functions import function_costs, spans
+from insitu.views.report import build_report
+from insitu.views.terminal import Screen
+from insitu.views.tree_text import tree_lines
 
 
 def test_self_and_total_equal_those_of_walking_every_stack(profile_of):
@@ -40,6 +44,24 @@ def test_the_stack_of_a_waker_costs_nothing(profile_of):
         for each, own, total in zip(costs.functions, costs.own, costs.total, strict=True)
     }
     assert found == {"all": (0, 0), "main": (4, 9), "[futex]": (5, 5), "wake": (0, 0)}
+
+
+def test_bottom_up_and_by_lines_a_wait_is_the_leaf_and_its_waker_is_not(profile_of):
+    wait = ["main", Frame("pause", file="a.c", line=7), Frame("[futex]", kind="blocked")]
+    waker = [
+        Frame("wake", "libc.so.6", "b.c", 1, kind=WAKER, inlined=True),
+        Frame("libc.so.6+0x12", "libc.so.6", "b.c", 2, kind=WAKER, symbolized=False),
+    ]
+    stacks = profile_of([("p", 1, [*wait, *waker], 3), ("p", 1, [*wait[:2]], 2)])
+    tree = call_tree(stacks, reverse=True)
+    roots = {tree.names[tree.name[at]].function: int(tree.total[at]) for at in np.flatnonzero(tree.parent == 0)[1:]}
+    assert roots == {"[futex]": 3, "pause": 2}
+    lines = build_report(stacks, lines=True).lines
+    assert lines is not None and [(row.file, row.line, row.own) for row in lines] == [("a.c", 7, 2)]
+    text = io.StringIO()
+    Screen(text).write(tree_lines(call_tree(stacks), Screen(text), min_percent=0))
+    figures = {line.split()[3]: line.split()[1] for line in text.getvalue().splitlines()[1:]}
+    assert figures["[futex]"] == "60.00" and figures["[libc.so.6]"] == "0.00"
 
 
 def test_spans_nest_as_the_tree_does(profile_of):

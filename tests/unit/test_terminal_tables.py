@@ -3,6 +3,8 @@
 import io
 import re
 
+import pytest
+
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Prose, Screen
 
@@ -43,3 +45,23 @@ def test_lines_of_words_go_on_below_and_other_lines_are_cut() -> None:
         assert all(line.startswith("  ") and line[2] != " " for line in lines[:-1])
         assert " ".join(line.strip() for line in lines[:-1]) == words.strip()
         assert lines[-1] == words[: width - 1] + "…"
+
+
+def test_columns_of_the_environment_bound_lines_in_pipes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "std::_Rb_tree<int, std::pair<int const, int> >::_S_right(std::_Rb_tree_node_base*)"
+    columns = [Column("self%"), Column("total", spare=True), Column("function", "left", names=True)]
+    table = Table(columns, [[("1.00", "bold red"), ("12345678901234567890", ""), (name, "red")]])
+
+    def shown() -> list[str]:
+        out = io.StringIO()
+        Screen.of(out).write([[("# a line of words that is longer than 40 columns", "bold")], table])
+        return out.getvalue().splitlines()
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert shown()[2] == f"   1.00  12345678901234567890  {name}"
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = shown()
+    assert max(map(len, lines)) <= 40
+    assert (
+        lines[1] == "# self%  function" and lines[2].startswith("   1.00  std::_Rb") and "\x1b" not in "".join(lines)
+    )

@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.views.terminal import Screen
 
     screen = Screen.of(sys.stdout)
-    screen.write(diff_lines(diff, width=screen.width, limit=args.limit, warnings=warnings))
+    screen.write(diff_lines(diff, screen, limit=args.limit, warnings=warnings))
     return 0
 
 
@@ -147,7 +147,7 @@ def _diff_calls(args: argparse.Namespace, *sessions: "Session") -> int:
         print(changes_json(changes, args.limit))
     else:
         screen = Screen.of(sys.stdout)
-        screen.write(changes_table(changes, width=screen.width, limit=args.limit))
+        screen.write(changes_table(changes, screen, limit=args.limit))
     return 0
 
 

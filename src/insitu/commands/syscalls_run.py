@@ -211,7 +211,7 @@ def _finish(
 
 
 def _write_summary(rows: Sequence[SummaryRow], found: Settings, destination: TextDestination) -> None:
-    table = summary_lines(rows, found.sort, found.columns, terminal_text.columns(destination.stream))
+    table = summary_lines(rows, found.sort, found.columns, terminal_text.fitted_columns(destination.stream) or 0)
     destination.stream.write("".join(f"{line}\n" for line in table).encode())
     destination.stream.flush()
 

@@ -55,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
     if len(words) == 1 and os.path.exists(f"{words[0]}/session.json"):  # noqa: PTH110 - a start without pathlib
         _print(args, Path(words[0]))
         return 0
+    if len(words) == 1 and not os.path.exists(words[0]) and (words[0].endswith(".insitu") or "/" in words[0]):  # noqa: PTH110
+        remedy = f"record one with insitu why -o {words[0]} PID"
+        raise InsituError(f"{words[0]}: no such session", remedy=remedy)
     from insitu.record.run import Request
     from insitu.record.sources.processes import ProcessesSource
     from insitu.record.sources.wall import WallSource

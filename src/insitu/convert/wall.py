@@ -13,10 +13,10 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.off_cpu import already_waiting
 from insitu.convert.probe_source import decoded_events, stack_nodes
 from insitu.convert.sources import RawSource, raw_bytes
-from insitu.convert.wall_causes import KINDS, WAITING, cause_of, socket_text, waiting_threads
+from insitu.convert.wall_causes import KINDS, WAITING, cause_of, frame_kind, socket_text, waiting_threads
 from insitu.convert.wall_maps import PLACE, SAMPLE, TASK, U64, Maps
 from insitu.convert.wall_python import PYTHON_WAITS, divided, python_waits, with_python
-from insitu.convert.wall_stacks import Frames, faulted, waited_for, with_waker, without_ours, without_start
+from insitu.convert.wall_stacks import Frames, faulted, is_idle, waited_for, with_waker, without_ours, without_start
 from insitu.probe.runtime.capture import STACKS
 from insitu.probe.runtime.event_columns import StackColumn
 from insitu.probe.runtime.stack_records import StackContents
@@ -47,6 +47,7 @@ _WAITS: Final = frozenset({_BLOCKED, _WOKEN, _WOKEN_THROTTLED, _STARTED})
 _TID: Final = 0xFFFFFF
 _STOPPED, _TRACED = 1 << 20, 1 << 21
 _TASK_STOPPED, _TASK_TRACED = 4, 8  # include/linux/sched.h
+_TASK_AT_REST: Final = frozenset({0x1, 0x80})  # interruptible; idle, as report_states of sched.h has it
 
 
 class _Place(NamedTuple):
@@ -186,14 +187,18 @@ class _Wall:
         state = _STATE[code]
         cause = call = text = ""
         interrupt = False
-        frames: Frames = (*(frame._replace(kind=state) for frame in place.kernel), *with_python(place.user, python))
         if code == _STARTED:
-            cause, call, text = self._at_start(tid)
-            frames = with_python(self._frames(self._asleep.get(tid, 0)), python)
-        elif code == _BLOCKED:
-            cause, call, text = self._blocked(place)
+            inside: Frames = ()
+            outside = self._frames(self._asleep.get(tid, 0))
+            cause, call, text = self._at_start(tid, outside)
+        else:
+            inside, outside = place.kernel, place.user
+            if code == _BLOCKED:
+                cause, call, text = self._blocked(place)
+        kind = frame_kind(state, cause)
         label = " ".join(each for each in (call or cause or state, text) if each)
-        frames = (Frame(f"[{label}]", kind=state), *frames)
+        kernel = (frame._replace(kind=kind) for frame in inside)
+        frames: Frames = (Frame(f"[{label}]", kind=kind), *kernel, *with_python(outside, python))
         if woken:
             interrupt, frames = with_waker(woken.kernel, woken.user, frames)
         holder = place.holder if code == _BLOCKED else 0
@@ -220,22 +225,29 @@ class _Wall:
             return "page fault", call, ""
         cause = cause_of(call)
         if cause == "lock":
-            return waited_for(place.user), call, f"{thing:#x}"
+            cause = waited_for(place.user)
+            return cause, call, "" if cause == "join" else f"{thing:#x}"  # of a thread, which is no lock
         kind, text = self._objects.get(thing, ("", "")) if thing else ("", "")
-        return cause or kind or ("call" if call else "other"), call, text
+        if not (cause or kind or call):
+            cause = "idle" if is_idle(place.kernel) else "other"
+        return cause or kind or "call", call, text
 
-    def _at_start(self, tid: int) -> tuple[str, str, str]:
+    def _at_start(self, tid: int, asleep: Frames) -> tuple[str, str, str]:
         """The same of a thread that was asleep when the recording started, by /proc."""
         number, path, state = self._waiting.get(tid, (-1, "", 0))
         call = call_name(self._abis[0], number) if number >= 0 else ""
         if state in (_TASK_STOPPED, _TASK_TRACED):
             return ("stopped" if state == _TASK_STOPPED else "traced"), call, ""
         if number < 0:
-            return "other", "", ""
+            # Of kernel threads there is no user stack, and of the kernel's the innermost function only.
+            in_kernel = all(frame.kind == KERNEL for frame in asleep)
+            return ("idle" if in_kernel and state in _TASK_AT_REST else "other"), "", ""
         cause = cause_of(call)
         kind = (
             "pipe" if path.startswith("pipe:") else "socket" if path.startswith("socket:") else "file" if path else ""
         )
+        if cause == "lock":
+            cause = waited_for(asleep)
         return cause or kind or "call", call, "" if cause else path
 
     def add_running(self) -> None:

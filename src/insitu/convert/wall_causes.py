@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["KINDS", "WAITING", "cause_of", "socket_text", "waiting_threads"]
+__all__ = ["KINDS", "WAITING", "cause_of", "frame_kind", "socket_text", "waiting_threads"]
 
 WAITING: Final = "waiting.json"
 """Of threads that were asleep at the start: call and file, by tid."""
@@ -26,6 +26,18 @@ _CAUSES: Final = (
     ("i/o queue", r"io_(p?getevents|uring_enter)"),
     ("ipc", r"msg(rcv|snd)|semop|semtimedop|mq_.*"),
 )
+# Kinds of frames by what a thread is blocked in: what pages colour alike.
+_FRAME_KINDS: Final = {
+    **dict.fromkeys(("lock", "join", "condition", "barrier", "semaphore", "ipc"), "lock"),
+    **dict.fromkeys(("file", "device", "page fault", "i/o queue"), "file"),
+    **dict.fromkeys(("socket", "pipe", "poll"), "socket"),
+    **dict.fromkeys(("sleep", "idle", "child", "signal", "stopped", "traced"), "sleep"),
+}
+
+
+def frame_kind(state: str, cause: str) -> str:
+    """The kind of the frames of a thread's state: that of the cause where it is blocked."""
+    return _FRAME_KINDS.get(cause, state) if state == "blocked" else state
 
 
 def waiting_threads(data: bytes) -> dict[int, tuple[int, str, int]]:

@@ -9,7 +9,7 @@ from typing import Final
 from insitu.convert.tracing_frames import is_tracing
 from insitu.symbols.frame import WAKER, Frame
 
-__all__ = ["Frames", "faulted", "waited_for", "with_waker", "without_ours", "without_start"]
+__all__ = ["Frames", "faulted", "is_idle", "waited_for", "with_waker", "without_ours", "without_start"]
 
 Frames = tuple[Frame, ...]
 """Innermost first."""
@@ -23,6 +23,10 @@ _FUTEXES: Final = (
 )
 _START: Final = re.compile(r"_start$|__libc_start_|(__)?clone3?$|start_thread$")
 _FAULT: Final = re.compile(r"(asm_)?exc_page_fault|do_page_fault|do_mem_abort|handle_mm_fault|faultin_page")
+# Kernel threads call nothing of this to wait for work, but while they do some.
+_AT_WORK: Final = re.compile(
+    r"(__)?(mutex_lock|down(_|$)|rwsem_down|io_schedule|wait_on_|bit_wait|wait_for_|synchronize_|blk_|submit_bio_wait)"
+)
 _INTERRUPT: Final = re.compile(r"(asm_)?(sysvec_|common_interrupt)|__sysvec_|el[01].?_\d*.?_?irq|el[01]_interrupt")
 
 
@@ -61,3 +65,9 @@ def with_waker(kernel: Frames, user: Frames, frames: Frames) -> tuple[bool, Fram
 def faulted(kernel: Frames) -> bool:
     """Whether a wait was one for a page."""
     return any(_FAULT.match(frame.function) for frame in kernel)
+
+
+def is_idle(kernel: Frames) -> bool:
+    """Whether it is a kernel thread (kernel/kthread.c) that waits for work, by its stack."""
+    functions = [frame.function for frame in kernel]
+    return not {"kthread", "kthreadd"}.isdisjoint(functions) and not any(map(_AT_WORK.match, functions))

@@ -140,7 +140,8 @@ FRAME: Final = register(
             Column(
                 "kind",
                 "enum",
-                "`user`, `kernel`, `jit`, `python`; of `wall` also states, and `waker`",
+                "`user`, `kernel`, `jit`, `python`; of `wall` also states (of blocked: by cause `lock`, `file`,"
+                " `socket`, `sleep`), and `waker`",
                 default="user",
             ),
             Column("symbolized", "flag", "whether `function` is a symbol", default=True),

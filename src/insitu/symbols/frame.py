@@ -1,8 +1,20 @@
 """A frame: one function at one line of the source, by the name that a person would use."""
 
+import re
 from typing import Final, NamedTuple
 
-__all__ = ["CORE_TEXT", "JIT", "KERNEL", "PYTHON", "ROOT", "USER", "WAKER", "Frame", "module_label"]
+__all__ = [
+    "CORE_TEXT",
+    "JIT",
+    "KERNEL",
+    "PYTHON",
+    "ROOT",
+    "USER",
+    "WAKER",
+    "Frame",
+    "lasting_label",
+    "module_label",
+]
 
 USER: Final = "user"
 KERNEL: Final = "kernel"
@@ -13,6 +25,8 @@ WAKER: Final = "waker"
 """Of the stack of what ended a wait, drawn upside down above it."""
 CORE_TEXT: Final = "[kernel.kallsyms]"
 """The module of the kernel itself."""
+
+_OF_ONE_RUN: Final = re.compile(r" 0x[0-9a-f]+\]$|:\[\d+\]\]$")
 
 
 class Frame(NamedTuple):
@@ -39,3 +53,12 @@ class Frame(NamedTuple):
 def module_label(module: str) -> str:
     """What stands for functions without a symbol: the module's file name in brackets, "[unknown]" without one."""
     return f"[{module.rpartition('/')[2].strip('[]') or 'unknown'}]"
+
+
+def lasting_label(function: str) -> str:
+    """What a wait is called in every run: "[futex]" for "[futex 0x7f1234]", "[read pipe]" for "[read pipe:[5695]]".
+
+    Where locks lie changes with each run (address space layout randomization), as inode numbers of pipes and sockets
+    do. Other names are returned as they are.
+    """
+    return _OF_ONE_RUN.sub("]", function) if function[:1] == "[" else function

@@ -16,9 +16,19 @@ from numpy.typing import NDArray
 
 from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import Value, WeightedStacks
-from insitu.symbols.frame import ROOT, Frame, module_label
+from insitu.symbols.frame import ROOT, WAKER, Frame, lasting_label, module_label
 
-__all__ = ["CallTree", "Name", "NamedStacks", "call_tree", "levels", "merged", "named_stacks", "united"]
+__all__ = [
+    "CallTree",
+    "Name",
+    "NamedStacks",
+    "below_wakers",
+    "call_tree",
+    "levels",
+    "merged",
+    "named_stacks",
+    "united",
+]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -60,6 +70,14 @@ class CallTree:
         """Distance of each node from the root (0 for the root itself)."""
         return _depths(self.parent)
 
+    def self_weights(self) -> I64:
+        """Own weights by node as views show them: those of a waker's stack are of the wait that it ended."""
+        is_waker = np.array([name.kind == WAKER for name in self.names], np.bool_)[self.name]
+        if not is_waker.any():
+            return self.own
+        leaf = below_wakers(self.parent, is_waker)
+        return np.bincount(leaf, weights=self.own, minlength=len(self)).astype(np.int64)
+
 
 @dataclass(frozen=True)
 class NamedStacks:
@@ -99,8 +117,9 @@ def call_tree(
 ) -> CallTree:
     """The call tree of all rows, with what ``value`` says added up (by default what suits the rows).
 
-    ``reverse`` roots it in the leaves (who called this?); ``by_thread`` and ``by_comm`` put a level of
-    threads ("comm/tid") or commands below the root; ``addresses`` keeps those without a symbol apart.
+    ``reverse`` roots it in the leaves (who called this?; of waits, in the wait, without what ended it);
+    ``by_thread`` and ``by_comm`` put a level of threads ("comm/tid") or commands below the root; ``addresses`` keeps
+    those without a symbol apart.
     """
     value = value or stacks.preferred
     named = named_stacks(stacks, addresses=addresses)
@@ -108,7 +127,8 @@ def call_tree(
     node = named.node[stacks.stack]
     parent, name, names = named.parent, named.name, list(named.names)
     if reverse:
-        parent, name, node = _turned(parent, name, node)
+        is_waker = np.array([each.kind == WAKER for each in names], np.bool_)[name]
+        parent, name, node = _turned(parent, name, below_wakers(parent, is_waker)[node])
     if by_thread or by_comm:
         labels = [f"{t.name}/{t.tid}" if by_thread else t.name for t in stacks.threads]
         index: dict[str, int] = {}
@@ -124,16 +144,18 @@ def united(before: CallTree, after: CallTree) -> tuple[CallTree, CallTree]:
     """Both trees over one tree that has every path of either: equal parents and names, each with its own weights.
 
     Names are equal as in a diff of functions: the files of their modules may lie in other directories, and where one
-    side knows no modules, these do not count. A name is given as ``after`` has it, where that has it.
+    side knows no modules, these do not count. A name is given as ``after`` has it, where that has it, but waits
+    without the address or number that only one run has.
     """
     modules = all(any(name.module for name in tree.names) for tree in (before, after))
     index: dict[Name, int] = {}
     names: dict[Name, Name] = {}
     of_tree = []
     for tree in (after, before):
-        keys = [name._replace(module=name.module.rpartition("/")[2] if modules else "") for name in tree.names]
+        lasting = [name._replace(function=lasting_label(name.function)) for name in tree.names]
+        keys = [name._replace(module=name.module.rpartition("/")[2] if modules else "") for name in lasting]
         of_tree.append(np.array([index.setdefault(key, len(index)) for key in keys], np.int32))
-        for key, name in zip(keys, tree.names, strict=True):
+        for key, name in zip(keys, lasting, strict=True):
             names.setdefault(key, name)
     of_names = of_tree[::-1]
     count = len(before)
@@ -167,6 +189,19 @@ def merged(parent: I32, label: I32, labels: int, used: NDArray[np.bool_] | None 
         names.append((keys % labels).astype(np.int32))
         count += len(keys)
     return np.concatenate(parents), np.concatenate(names), node
+
+
+def below_wakers(parent: I32, is_waker: NDArray[np.bool_]) -> I32:
+    """Of each node of a waker's stack, the wait that it ended; of each other node, the node itself.
+
+    What stands above a wait costs nothing: the wait is the leaf, in all sums and in trees turned to their leaves.
+    """
+    found = np.arange(len(parent), dtype=np.int32)
+    if is_waker.any():
+        for nodes in levels(parent)[1:]:
+            of_waker = nodes[is_waker[nodes]]
+            found[of_waker] = found[parent[of_waker]]
+    return found
 
 
 def levels(parent: I32) -> list[I64]:

@@ -11,6 +11,7 @@ import numpy as np
 from insitu.convert.formats.folded import folded_counts
 from insitu.errors import InsituError
 from insitu.session.weighted_stacks import Value, WeightedStacks
+from insitu.symbols.frame import lasting_label
 from insitu.valid_text import json_document
 from insitu.views.call_tree import call_tree
 from insitu.views.functions import Function, function_costs
@@ -71,7 +72,8 @@ def diff_stacks(
     """Compare weighted stacks by functions' own or total weight; ``value`` defaults to what suits ``after``.
 
     Functions are the same if their names and their modules' file names are; modules are ignored where one side
-    has none. Addresses without a symbol are one function for each module: they change with every build.
+    has none. Addresses without a symbol are one function for each module: they change with every build. Waits for
+    locks, pipes and sockets are the same in whichever of them: their addresses and numbers change with every run.
     Raises InsituError for two units of weight, or an unknown duration, where the scale needs them.
     """
     value = value or after.preferred
@@ -172,7 +174,7 @@ def _by_function(stacks: WeightedStacks, value: Value, part: Part, modules: bool
     sums: dict[Function, int] = {}
     for function, weight in zip(costs.functions, weights.tolist(), strict=True):
         if weight:
-            key = Function(function.name, function.module.rpartition("/")[2] if modules else "")
+            key = Function(lasting_label(function.name), function.module.rpartition("/")[2] if modules else "")
             sums[key] = sums.get(key, 0) + weight
     return sums
 
@@ -241,11 +243,16 @@ def diff_folded(
 ) -> str:
     """Lines "stack before after" as difffolded.pl writes them; ``normalise`` scales before to after's total."""
     value = value or after.preferred
-    old, new = folded_counts(before, value=value), folded_counts(after, value=value)
+    old, new = (folded_counts(_lasting(stacks), value=value) for stacks in (before, after))
     factors = (sum(new.values()), sum(old.values())) if normalise else (1, 1)
     return "".join(
         [f"{stack} {_scaled(old, stack, factors)} {new.get(stack, 0)}\n" for stack in sorted({*old, *new})]
     )
+
+
+def _lasting(stacks: WeightedStacks) -> WeightedStacks:
+    """Stacks whose waits are called as in every run."""
+    return replace(stacks, frames=[frame._replace(function=lasting_label(frame.function)) for frame in stacks.frames])
 
 
 def _scaled(counts: Mapping[str, int], stack: str, factors: tuple[int, int]) -> int:

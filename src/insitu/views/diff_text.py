@@ -7,7 +7,7 @@ from insitu.plurals import counted
 from insitu.views.diff import Diff, DiffRow
 from insitu.views.quantity import rest
 from insitu.views.table import Column, Table
-from insitu.views.terminal import Block, wrapped
+from insitu.views.terminal import Block, Screen, wrapped
 
 __all__ = ["diff_lines"]
 
@@ -15,12 +15,12 @@ _GREW: Final = "red"
 _SHRANK: Final = "green"
 
 
-def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequence[str] = ()) -> Iterator[Block]:
+def diff_lines(diff: Diff, screen: Screen, *, limit: int = 30, warnings: Sequence[str] = ()) -> Iterator[Block]:
     """What was compared, then the ``limit`` (0: all) functions with the largest differences."""
-    mark = ("# ", "") if width is None else ("", "")
+    mark = ("# ", "") if screen.plain else ("", "")
     yield [mark, (f"{_amounts(diff)}; {diff.part} {_scale(diff)} by function", "")]
     for warning in (*diff.notes, *warnings):
-        for line in wrapped(("", ""), (warning, "bold red"), width):
+        for line in wrapped(("", ""), (warning, "bold red"), screen.width and screen.width - len(mark[0])):
             yield [mark, *line]
     real = sum(not row.noise for row in diff.rows)
     if real:

@@ -3,6 +3,7 @@
 The pages shorten by the same rule (web/src/shorten.ts); tests/unit/function_names.json tests both. The rule
 knows the names of C++ (demangled by any demangler), Rust, Go, .NET, Java, Swift and of interpreters' perf maps. It
 takes brackets for what their place says: "<" after a word opens template arguments, "(" after one parameters.
+What is in square brackets as a whole, such as a module or a wait ("[fsync /tmp/f]"), is no function and stays whole.
 Brackets at other places are part of the name: "<A as B>::compare", "main.(*T).Method", "validate.<locals>.<genexpr>".
 """
 
@@ -109,7 +110,7 @@ def _apart(forms: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _forms_to_short(name: str) -> list[str]:
-    if name.isidentifier():
+    if name.isidentifier() or _is_label(name):
         return [name]
     text = name if len(name) <= _MOST else name[:_MOST]
     place = _PLACE.search(text)
@@ -122,6 +123,10 @@ def _forms_to_short(name: str) -> list[str]:
         return _ever_shorter([name, *(_scanned(text, levels) for levels in (_MOST, 1, 0))])
     except _UnbalancedError:
         return [name]
+
+
+def _is_label(name: str) -> bool:
+    return name[:1] == "[" and name[-1:] == "]"
 
 
 def _ever_shorter(forms: Iterable[str]) -> list[str]:
@@ -289,6 +294,8 @@ def _is_comparison(name: str, at: int) -> bool:
 
 def _without_scope(short: str) -> str:
     """The part from the last word of ``short`` on that names something; operators and lambdas name nothing."""
+    if _is_label(short):
+        return short
     tier = _TIER.match(short)
     if tier:
         return short[tier.end() :]

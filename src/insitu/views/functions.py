@@ -66,22 +66,12 @@ def function_costs(tree: CallTree) -> FunctionCosts:
     of_node[0] = -1
     count = len(index)
     is_waker = np.array([name.kind == WAKER for name in tree.names], np.bool_)[tree.name]
-    owner = of_node[_below_wakers(tree.parent, is_waker)]
-    own = np.bincount(owner[owner >= 0], weights=tree.own[owner >= 0], minlength=count)
+    called = of_node >= 0
+    own = np.bincount(of_node[called], weights=tree.self_weights()[called], minlength=count)
     once = outermost(of_node, spans(tree)) & ~is_waker
     once[0] = False
     total = np.bincount(of_node[once], weights=tree.total[once], minlength=count)
     return FunctionCosts(list(index), kinds, own.astype(np.int64), total.astype(np.int64), of_node)
-
-
-def _below_wakers(parent: NDArray[np.int32], is_waker: Mask) -> I64:
-    """Of each node of a waker's stack, the wait that it ended; of each other node, the node itself."""
-    found = np.arange(len(parent))
-    if is_waker.any():
-        for nodes in levels(parent)[1:]:
-            of_waker = nodes[is_waker[nodes]]
-            found[of_waker] = found[parent[of_waker]]
-    return found
 
 
 def spans(tree: CallTree) -> Spans:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from insitu.session import core_tables
 from insitu.session.manifest import Manifest
 from insitu.session.weighted_stacks import Value, WeightedStacks
+from insitu.symbols.frame import WAKER
 from insitu.valid_text import json_document
-from insitu.views.call_tree import CallTree, call_tree
+from insitu.views.call_tree import CallTree, below_wakers, call_tree
 from insitu.views.functions import function_costs
 from insitu.views.hints import hints
 from insitu.views.quantity import percent
@@ -207,8 +208,10 @@ def _threads(stacks: WeightedStacks, value: Value, duration_ns: int) -> list[Thr
 
 
 def _lines(stacks: WeightedStacks, value: Value) -> list[LineRow]:
-    of_stack = _summed(stacks.stack, stacks.values(value), len(stacks.parent))
     running = stacks.frame >= 0
+    is_waker = running & np.array([*(frame.kind == WAKER for frame in stacks.frames), False], np.bool_)[stacks.frame]
+    leaf = below_wakers(stacks.parent, is_waker)[stacks.stack]
+    of_stack = _summed(leaf, stacks.values(value), len(stacks.parent))
     of_frame = _summed(stacks.frame[running], of_stack[running], len(stacks.frames))
     sums: dict[tuple[str, int, str], int] = {}
     for at in np.flatnonzero(of_frame).tolist():

@@ -31,8 +31,8 @@ def report_lines(
 
     ``functions`` takes the place of the table of functions.
     """
-    plain = screen.width is None
-    for line in _header(report, screen.width):
+    plain = screen.plain
+    for line in _header(report, screen.width and screen.width - 2 * plain):
         yield [("# ", ""), *line] if plain else line
     if not report.total:
         return

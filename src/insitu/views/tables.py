@@ -34,8 +34,8 @@ _MOST_ROWS: Final = 1_000_000  # of a map that is shown whole
 
 def table_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterator[Block]:
     """The tables of a session with their rows and columns, then the first ``limit`` (0: all) entries of each map."""
-    plain = screen.width is None
-    for line in _header(session, screen.width):
+    plain = screen.plain
+    for line in _header(session, screen.width and screen.width - 2 * plain):
         yield [("# ", ""), *line] if plain else line
     tables = {name: session.database.table(name) for name in recorded_tables(session.manifest)}
     if not tables:
@@ -70,7 +70,7 @@ def section_lines(session: Session, screen: Screen, *, limit: int = 30) -> Itera
         frame = session.sql(f"select * from {name} limit {limit + 1 if limit else _MOST_ROWS}")
         if frame.is_empty():
             continue
-        yield from _section(view.report.partition(" ")[2], screen.width is None)
+        yield from _section(view.report.partition(" ")[2], screen.plain)
         kinds = column_kinds(session.database, frame)
         numbers = {word for word, kind in frame.schema.items() if kind.is_numeric()}
         columns = [
@@ -123,7 +123,7 @@ def map_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterator[
     for name in recorded_tables(session.manifest):
         found = session.database.table(name)
         if name.startswith("map.") and found.stack is None:
-            yield from _section(name, screen.width is None)
+            yield from _section(name, screen.plain)
             yield from _content(session, found, limit)
 
 

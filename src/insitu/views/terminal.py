@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
-from insitu.terminal_text import UNENCODABLE, TerminalStream, columns, is_plain, printable
+from insitu.terminal_text import UNENCODABLE, TerminalStream, fitted_columns, is_plain, printable
 from insitu.views.table import Cell, Line, Table, plain_lines, rich_table, shorten
 
 if TYPE_CHECKING:
@@ -32,15 +32,24 @@ _HEAT: Final = ((20.0, "bold red"), (5.0, "red"), (1.0, "yellow"), (0.2, ""), (0
 
 @dataclass(frozen=True)
 class Screen:
-    """Where lines go: ``width`` is None when nothing may be shortened, as in a pipe or a file."""
+    """Where lines go: ``width`` is None when nothing may be shortened, as in a pipe or a file without COLUMNS.
+
+    Without ``styled`` there are no colours, and lines that are not data begin with "#", as without a width.
+    """
 
     out: IO[str]
     width: int | None = None
+    styled: bool = True
 
     @classmethod
     def of(cls, out: IO[str]) -> "Screen":
         """The terminal that ``out`` is, or plain text where it is not a terminal (or TERM is "dumb" or unset)."""
-        return cls(out, None if is_plain(out) else columns(out))
+        return cls(out, fitted_columns(out), styled=not is_plain(out))
+
+    @property
+    def plain(self) -> bool:
+        """Whether lines that are not data are marked."""
+        return self.width is None or not self.styled
 
     def write(self, blocks: Iterable[Block]) -> None:
         """Write lines and tables, all texts escaped. A terminal cuts long lines, but those of words go on below."""
@@ -56,16 +65,33 @@ class Screen:
         for block in blocks:
             console.begin_capture()
             if isinstance(block, Table):
-                console.print(rich_table(block, self.width))
+                console.print(rich_table(block, self.width if self.styled else max(self.width - 2, 1)))
             else:
                 _print_line(console, block, self.width)
-            write(console.end_capture())
+            text = console.end_capture()
+            write(text if self.styled else _unstyled(text, block))
 
     def _console(self) -> "Console":
         from rich.console import Console
 
         # With any height given too, rich does not read COLUMNS, which may have too many digits for it.
-        return Console(file=self.out, width=self.width, height=25, force_terminal=True, highlight=False, markup=False)
+        return Console(
+            file=self.out,
+            width=self.width,
+            height=25,
+            force_terminal=True,
+            color_system="auto" if self.styled else None,
+            highlight=False,
+            markup=False,
+        )
+
+
+def _unstyled(text: str, block: Block) -> str:
+    """Lines as those of ``plain_lines``: a table's titles are marked, and none ends in spaces."""
+    lines = text.split("\n")[:-1]
+    if isinstance(block, Table):
+        lines = [("# " if block.head and at == 0 else "  ") + line for at, line in enumerate(lines)]
+    return "".join(line.rstrip() + "\n" for line in lines)
 
 
 def _print_line(console: "Console", line: Line, width: int) -> None:

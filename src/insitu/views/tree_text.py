@@ -33,21 +33,21 @@ def tree_lines(tree: CallTree, screen: Screen, *, min_percent: float, reverse: b
     In a tree that is turned to its leaves (``reverse``) a node's weight is the own time of the function at the top of
     its branch, as far as it was called this way; there is no other.
     """
-    whole = int(tree.total[0])
+    whole, owns = int(tree.total[0]), tree.self_weights()
     children = _children(tree, min_percent)
     shown = formatter(tree.unit, whole)
     amounts = {node: shown(node.total) for nodes in children.values() for node in nodes}
     title = "self" if reverse else "total"
     wide = max([len(title), *map(len, amounts.values())])
-    plain = screen.width is None
-    short = {} if plain else _short_names(tree, children)
+    plain = screen.plain
+    short = {} if screen.width is None else _short_names(tree, children)
     figures = f"{title + '%':>6}" + ("" if reverse else "   self%")
     yield [("# " if plain else "", ""), (f"{figures}  {title:>{wide}}  function", "bold")]
     for node, lead in _walk(children):
         total = percent(node.total, whole)
         line = [("  " if plain else "", ""), (f"{total:6.2f}", heat(total))]
         if not reverse:
-            own = percent(int(tree.own[node.at]), whole)
+            own = percent(int(owns[node.at]), whole)
             line += [("  ", ""), (" " * 6 if node.nodes else f"{own:6.2f}", "" if node.nodes else heat(own))]
         if node.nodes:
             text, style = f"... {node.nodes} more", "dim"
@@ -56,7 +56,7 @@ def tree_lines(tree: CallTree, screen: Screen, *, min_percent: float, reverse: b
             text = printable(name.function) + _suffix(name)
             style = KIND_STYLES.get(name.kind, "")
         if screen.width is not None:
-            room = max(screen.width - (10 if reverse else 18) - wide, 0)
+            room = max(screen.width - (10 if reverse else 18) - 2 * plain - wide, 0)
             lead = lead[-max(room - _LEAST_NAME, 0) :] if len(lead) + _LEAST_NAME > room else lead
             room = max(room - len(lead), 0)
             text = shorten(text if len(text) <= room else short.get(node, text), room)

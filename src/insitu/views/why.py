@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from insitu.errors import InsituError
 from insitu.plurals import counted
-from insitu.session.weighted_stacks import Selection
-from insitu.symbols.frame import KERNEL, PYTHON, WAKER, Frame
-from insitu.views.hints import hints
 from insitu.views.losses import loss_text
 from insitu.views.quantity import duration, rest
 from insitu.views.table import Column, Table
 from insitu.views.terminal import heat, wrapped
+from insitu.views.wall import Cause, Row, Wall
 
 if TYPE_CHECKING:
     from insitu.session.reader import Session
@@ -24,117 +21,64 @@ if TYPE_CHECKING:
 
 __all__ = ["why_json", "why_lines"]
 
-_TABLE: Final = "wall"
 _LEAST_SHARE: Final = 0.04
 """Of all time; what takes less is not in the verdict."""
 _MOST_SENTENCES: Final = 6
+_MOST_NAMES: Final = 4
+"""Of the headline."""
 _PIPE_WIDTH: Final = 100
 """Of the sentences, where nothing else limits them."""
-_LIBRARIES: Final = re.compile(r"(lib(c|m|pthread|stdc\+\+|gcc_s)|ld-linux.*|ld)[-.\d]*\.so|\[vdso\]|libc\.so|\[")
-_PYTHON_LIBRARY: Final = re.compile(r"/lib(64)?/python3[.\d]*/|^<frozen ")
 _COLUMNS: Final = ("user", "kernel", "running", "runnable", "throttled")
-
-
-class _Cause(NamedTuple):
-    """What time is added up by."""
-
-    state: str
-    cause: str
-    call: str
-    object: str
-    holder: int | None
-    place: str
-
-
-class _Row(NamedTuple):
-    utid: int
-    cause: _Cause
-    waker: int | None
-    waker_place: str
-    ns: int
-    times: int
-
-
-class _Wall:
-    """The rows of a session, with the places in the program that they happened in."""
-
-    def __init__(self, session: Session) -> None:
-        if _TABLE not in session.tables:
-            raise InsituError(f"{session.name}: no wall time was recorded", remedy="insitu why records it")
-        stacks = session.stacks(Selection(table=_TABLE))
-        self.hints, self.losses = hints(stacks), stacks.losses
-        self._parent, self._frame, self._frames = stacks.parent.tolist(), stacks.frame.tolist(), stacks.frames
-        self._places: dict[int, tuple[str, str]] = {}
-        threads = session.sql("select utid, pid, tid, name from thread join process using (upid)")
-        known = self._threads = {utid: (pid, tid, name) for utid, pid, tid, name in threads.rows()}
-        names = ("utid", "state", "cause", "call", "object", "holder", "waker", "dur_ns", "count", "stack")
-        self.rows = []
-        for utid, state, cause, call, thing, holder, waker, ns, count, stack in session[_TABLE].select(names).rows():
-            place, waker_place = self._place(stack)
-            holder, waker = (each if each in known else None for each in (holder, waker))
-            found = _Cause(state, cause, call, thing, holder, place)
-            self.rows.append(_Row(utid, found, waker, waker_place, ns, count))
-        self.total_ns = sum(row.ns for row in self.rows)
-        self.by_thread: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for row in self.rows:
-            self.by_thread[row.utid][row.cause.cause or row.cause.state] += row.ns
-
-    def _place(self, stack: int) -> tuple[str, str]:
-        """The function of the program that ran or waited, and that of the waker."""
-        if stack not in self._places:
-            frames = []
-            at = stack
-            while at:
-                frames.append(self._frames[self._frame[at]])
-                at = self._parent[at]
-            waker = [frame for frame in reversed(frames) if frame.kind == WAKER]
-            self._places[stack] = _place([each for each in frames if each.kind != WAKER]), _place(waker)
-        return self._places[stack]
-
-    def thread(self, utid: int) -> tuple[int, int, str]:
-        """pid, tid and name; 0 and no name where the session does not know the thread."""
-        return self._threads.get(utid, (0, 0, ""))
-
-    def label(self, utid: int) -> str:
-        """A thread for a sentence."""
-        _, tid, name = self.thread(utid)
-        return f"{name or 'thread'}/{tid}"
-
-    def causes(self, utids: Iterable[int] | None = None) -> list[tuple[_Cause, int, int, list[_Row]]]:
-        """Causes with their time, how often, and rows: the one of most time first."""
-        wanted = None if utids is None else set(utids)
-        found: dict[_Cause, list[_Row]] = defaultdict(list)
-        for row in self.rows:
-            if wanted is None or row.utid in wanted:
-                found[row.cause].append(row)
-        causes = [(cause, sum(r.ns for r in rows), sum(r.times for r in rows), rows) for cause, rows in found.items()]
-        return sorted(causes, key=lambda each: -each[1])
-
-
-def _place(frames: Sequence[Frame]) -> str:
-    """The innermost function of the program itself, else of a library, with file and line; "" without user code."""
-    python = [frame for frame in frames if frame.kind == PYTHON and frame.file]
-    for frame in [each for each in python if not _PYTHON_LIBRARY.search(each.file)] or python:
-        call = frame.function if frame.function.startswith("<") else f"{frame.function}()"
-        return f"{call} {frame.file.rpartition('/')[2]}" + (f":{frame.line}" if frame.line else "")
-    known = [frame for frame in frames if frame.symbolized and not frame.module.startswith("[") and frame.module]
-    own = [frame for frame in known if not _LIBRARIES.match(frame.module.rpartition("/")[2])]
-    for frame in own or known:
-        where = f" {frame.file.rpartition('/')[2]}:{frame.line}" if frame.line else ""
-        return f"{frame.function}(){where}"
-    kernel = [frame for frame in frames if frame.kind == KERNEL and frame.symbolized]
-    return f"{kernel[0].function}() in the kernel" if kernel else ""
 
 
 # The verdict
 
 
+class _Waits(NamedTuple):
+    """What a sentence is about: rows of one cause, or of several that differ only in the address of what was held."""
+
+    cause: Cause
+    ns: int
+    times: int
+    rows: list[Row]
+    objects: int = 1
+    """How many addresses there are."""
+
+
+def _waits(wall: Wall) -> list[_Waits]:
+    """Causes with idle kernel threads together (and last), and locks that are waited for at one place."""
+    found: dict[Cause, list[_Waits]] = defaultdict(list)
+    for each in wall.causes():
+        cause = each[0]
+        if cause.cause == "idle":
+            cause = cause._replace(holder=None, place="")
+        elif _ADDRESS.fullmatch(cause.object):
+            cause = cause._replace(object="", holder=None)
+        found[cause].append(_Waits(*each))
+    merged = []
+    for cause, waits in found.items():
+        objects = {each.cause.object for each in waits}
+        if len(objects) == 1 and cause.cause != "idle":
+            merged += waits  # of one lock, those with each holder
+            continue
+        holders = {each.cause.holder for each in waits} - {None}
+        rows = [row for each in waits for row in each.rows]
+        whole = cause._replace(holder=holders.pop() if len(holders) == 1 else None)
+        merged.append(
+            _Waits(whole, sum(each.ns for each in waits), sum(each.times for each in waits), rows, len(objects))
+        )
+    return sorted(merged, key=lambda each: (each.cause.cause == "idle", -each.ns))
+
+
+_ADDRESS: Final = re.compile("0x[0-9a-f]+")
+_AT_ADDRESSES: Final = {
+    "lock": ("waiting for {}", "lock"),
+    "condition": ("waiting for {}", "condition variable"),
+    "barrier": ("waiting for other threads at {}", "barrier"),
+    "semaphore": ("waiting for {}", "semaphore"),
+}
 _BLOCKED: Final = {
-    "lock": "waiting for the lock at {object}",
     "join": "waiting for a thread to end ({call})",
-    "condition": "waiting for the condition variable at {object}",
-    "barrier": "waiting for other threads at the barrier at {object}",
-    "semaphore": "waiting for the semaphore at {object}",
     "sleep": "asleep ({call})",
     "child": "waiting for a child to end ({call})",
     "poll": "waiting in {call} for an event",
@@ -155,8 +99,12 @@ _RUNNING: Final = {
 }
 
 
-def _sentence(wall: _Wall, cause: _Cause, rows: Sequence[_Row]) -> str:
-    if cause.state == "blocked":
+def _sentence(wall: Wall, cause: Cause, objects: int = 1) -> str:
+    if cause.cause in _AT_ADDRESSES:
+        text, noun = _AT_ADDRESSES[cause.cause]
+        one = f"the {noun} at {cause.object}" if cause.object else f"a {noun}"
+        text = text.format(counted(objects, noun) if objects > 1 else one)
+    elif cause.state == "blocked":
         default = "in {call} on {object}" if cause.object else "blocked in {call}"
         text = _BLOCKED.get(cause.cause, default).format(call=cause.call, object=cause.object)
     else:
@@ -168,7 +116,7 @@ def _sentence(wall: _Wall, cause: _Cause, rows: Sequence[_Row]) -> str:
     return text
 
 
-def _chain(wall: _Wall, rows: Sequence[_Row]) -> list[str]:
+def _chain(wall: Wall, rows: Sequence[Row]) -> list[str]:
     """Who ended the waits of these rows, what that thread did itself, and so on to one that was busy."""
     lines: list[str] = []
     seen = {row.utid for row in rows}
@@ -188,7 +136,7 @@ def _chain(wall: _Wall, rows: Sequence[_Row]) -> list[str]:
         if causes:
             whole = sum(ns for _, ns, _, _ in causes) or 1
             cause, most, _, rows = causes[0]
-            line += f", which is {100 * most / whole:.0f} % of its time {_sentence(wall, cause, rows)}"
+            line += f", which is {100 * most / whole:.0f} % of its time {_sentence(wall, cause)}"
         lines.append(line)
         if not causes or causes[0][0].state != "blocked":
             break
@@ -197,15 +145,16 @@ def _chain(wall: _Wall, rows: Sequence[_Row]) -> list[str]:
 
 def why_lines(session: Session, screen: Screen, *, limit: int = 20) -> Iterator[Block]:
     """The report of a session. Raises InsituError where it has no wall time."""
-    wall, width = _Wall(session), screen.width or _PIPE_WIDTH
-    threads = sorted(wall.by_thread, key=lambda utid: -sum(wall.by_thread[utid].values()))
+    wall, width = Wall(session), screen.width or _PIPE_WIDTH
+    threads = [utid for (utid,) in wall.busiest((utid,) for utid in wall.by_thread)]
     if not wall.total_ns:
         yield [("no thread of the target was alive while it was recorded", "")]
         return
-    names = ", ".join(sorted({wall.thread(utid)[2] for utid in threads})[:4])
     count = counted(len(threads), "thread")
     longest = duration(max(sum(states.values()) for states in wall.by_thread.values()))
-    yield [(f"Wall time of {names}: {duration(wall.total_ns)} in all, of {count} in {longest}", "bold")]
+    yield [
+        (f"Wall time of {_subject(wall, threads)}: {duration(wall.total_ns)} in all, of {count} in {longest}", "bold")
+    ]
     if wall.losses:
         yield from wrapped(("", ""), (loss_text(wall.losses), "bold red"), width)
     yield []
@@ -219,14 +168,29 @@ def why_lines(session: Session, screen: Screen, *, limit: int = 20) -> Iterator[
         yield from wrapped(("", ""), (hint, "dim"), width)
 
 
-def _verdict(wall: _Wall, width: int) -> Iterator[Block]:
-    for cause, ns, count, rows in wall.causes()[:_MOST_SENTENCES]:
+def _subject(wall: Wall, threads: Sequence[int]) -> str:
+    """What was looked at: the names of its threads, given the busiest first."""
+    if wall.whole_system:
+        return "the whole machine"
+    names = list(dict.fromkeys(wall.thread(utid)[2] for utid in threads))
+    shown = ", ".join(sorted(names[:_MOST_NAMES]))
+    return shown + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
+
+
+def _verdict(wall: Wall, width: int) -> Iterator[Block]:
+    waits = _waits(wall)
+    idle = sum(each.ns for each in waits if each.cause.cause == "idle")
+    least = {True: _LEAST_SHARE * wall.total_ns, False: _LEAST_SHARE * (wall.total_ns - idle)}
+    found = [each for each in waits if each.ns >= least[each.cause.cause == "idle"]]
+    shown = [each for each in found if each.cause.cause != "idle"][:_MOST_SENTENCES]
+    for cause, ns, count, rows, objects in [*shown, *(each for each in found if each.cause.cause == "idle")]:
         share = ns / wall.total_ns
-        if share < _LEAST_SHARE:
-            break
         who = sorted({row.utid for row in rows})
-        of = _named(wall, who)
-        sentence = f"{of} {_sentence(wall, cause, rows)}"
+        if cause.cause == "idle":
+            text = (f"{counted(len(who), 'idle kernel thread')}", "")
+            yield from wrapped((f"{100 * share:5.1f} %  ", "dim"), text, width)
+            continue
+        sentence = f"{_named(wall, who)} {_sentence(wall, cause, objects)}"
         if cause.state == "blocked" and count > 1:
             sentence += f" ({count:,} times, {duration(ns / count)} each)"
         yield from wrapped((f"{100 * share:5.1f} %  ", heat(100 * share)), (sentence, ""), width)
@@ -235,12 +199,12 @@ def _verdict(wall: _Wall, width: int) -> Iterator[Block]:
                 yield from wrapped((" " * 9, ""), (line, "dim"), width)
 
 
-def _named(wall: _Wall, utids: Sequence[int]) -> str:
+def _named(wall: Wall, utids: Sequence[int]) -> str:
     """Threads as the subject of a sentence."""
     if len(utids) == 1:
         return wall.label(utids[0])
     names = {wall.thread(utid)[2] for utid in utids}
-    return f"{len(utids)} threads" + (f" {names.pop()}" if len(names) == 1 else "")
+    return f"{len(utids)} threads" + (f" named {names.pop()}" if len(names) == 1 else "")
 
 
 # The figures
@@ -258,7 +222,7 @@ def percentages(values: Sequence[int]) -> list[float]:
     return [each / 10 for each in found]
 
 
-def _states(wall: _Wall) -> list[str]:
+def _states(wall: Wall) -> list[str]:
     """Those that there are: of threads that ran first, then causes of blocked ones by their time."""
     totals: dict[str, int] = defaultdict(int)
     for states in wall.by_thread.values():
@@ -268,19 +232,19 @@ def _states(wall: _Wall) -> list[str]:
     return [each for each in _COLUMNS if totals.get(each)] + [each for each in blocked if totals[each]]
 
 
-def _groups(wall: _Wall, threads: Sequence[int], limit: int) -> list[list[int]]:
+def _groups(wall: Wall, threads: Sequence[int], limit: int) -> list[Sequence[int]]:
     """Threads by themselves, or where they are more than ``limit``, those of a process with the same name together;
-    the group of most time first."""
+    the busiest group first."""
     if not limit or len(threads) <= limit:
         return [[utid] for utid in threads]
     found: dict[tuple[int, str], list[int]] = defaultdict(list)
     for utid in threads:
         pid, _, name = wall.thread(utid)
         found[pid, name].append(utid)
-    return sorted(found.values(), key=lambda group: -sum(sum(wall.by_thread[utid].values()) for utid in group))
+    return wall.busiest(found.values())
 
 
-def _thread_table(wall: _Wall, groups: Sequence[Sequence[int]], limit: int) -> Table:
+def _thread_table(wall: Wall, groups: Sequence[Sequence[int]], limit: int) -> Table:
     states = _states(wall)
     few, others = states[:9], states[9:]
     titles = [*few, "other"] if others else few
@@ -308,7 +272,7 @@ _TITLES: Final = {"runnable": "runq", "throttled": "throttl", "page fault": "fau
 
 def why_json(session: Session) -> str:
     """The same as JSON: ``causes`` and ``threads``, of which each adds up to ``wall_ns``; ``lost`` by source."""
-    wall = _Wall(session)
+    wall = Wall(session)
     causes: list[dict[str, Any]] = [
         {
             **cause._asdict(),

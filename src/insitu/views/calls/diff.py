@@ -11,7 +11,7 @@ from insitu.valid_text import json_document
 from insitu.views.calls.functions import FunctionCalls
 from insitu.views.quantity import duration, rest
 from insitu.views.table import Column, Table
-from insitu.views.terminal import Block
+from insitu.views.terminal import Block, Screen
 
 __all__ = ["CallChange", "call_changes", "changes_json", "changes_table"]
 
@@ -56,9 +56,9 @@ def call_changes(before: Sequence[FunctionCalls], after: Sequence[FunctionCalls]
     return sorted(found, key=lambda row: (-abs(row.delta_ns), row.function))
 
 
-def changes_table(rows: Sequence[CallChange], *, width: int | None, limit: int = 30) -> Iterator[Block]:
+def changes_table(rows: Sequence[CallChange], screen: Screen, *, limit: int = 30) -> Iterator[Block]:
     """The ``limit`` (0: all) largest changes; "*" marks a change of the self time of each call, "~" none for sure."""
-    mark = ("# ", "") if width is None else ("", "")
+    mark = ("# ", "") if screen.plain else ("", "")
     yield [mark, ("self time by function; * each call's changed, ~ not significant (p >= 0.05)", "")]
     yield []
     columns = [

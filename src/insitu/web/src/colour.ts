@@ -10,16 +10,31 @@ export type Lch = [lightness: number, chroma: number, hue: number];
 
 const SHADES = 12;
 
-const KIND_COLOURS: Record<Kind, { hue: number; chroma: number; spread: number }> = {
+interface Look {
+  hue: number;
+  chroma: number;
+  /** How far hues of shades lie from `hue`. */
+  spread: number;
+  /** Added to the lightness of other kinds. */
+  lift?: number;
+}
+
+// States of threads and wakers (from "lock" to "waker") differ from each other, from user and from kernel code also for those
+// who see two of the three primary colours only: by lightness, and for that their shades are close to each other.
+const KIND_COLOURS: Record<Kind, Look> = {
   user: { hue: 58, chroma: 0.115, spread: 22 },
   kernel: { hue: 250, chroma: 0.085, spread: 16 },
   jit: { hue: 148, chroma: 0.105, spread: 14 },
   python: { hue: 305, chroma: 0.09, spread: 14 },
   inlined: { hue: 198, chroma: 0.075, spread: 12 },
-  blocked: { hue: 20, chroma: 0.11, spread: 10 },
-  runnable: { hue: 105, chroma: 0.11, spread: 8 },
-  throttled: { hue: 340, chroma: 0.11, spread: 8 },
-  waker: { hue: 280, chroma: 0.05, spread: 8 },
+  lock: { hue: 26, chroma: 0.112, spread: 3, lift: -0.16 },
+  file: { hue: 167, chroma: 0.06, spread: 3, lift: -0.04 },
+  socket: { hue: 292, chroma: 0.06, spread: 3, lift: -0.06 },
+  sleep: { hue: 180, chroma: 0, spread: 0, lift: -0.17 },
+  blocked: { hue: 38, chroma: 0.085, spread: 3, lift: -0.1 },
+  runnable: { hue: 118, chroma: 0.08, spread: 3, lift: 0.035 },
+  throttled: { hue: 330, chroma: 0.11, spread: 3, lift: -0.15 },
+  waker: { hue: 320, chroma: 0.05, spread: 3, lift: -0.01 },
   unknown: { hue: 250, chroma: 0.008, spread: 6 },
   thread: { hue: 260, chroma: 0.018, spread: 4 },
 };
@@ -53,11 +68,12 @@ function lightnessOf(theme: Theme): number {
   return theme === "light" ? 0.845 : 0.488;
 }
 
-function shade(theme: Theme, hue: number, chroma: number, spread: number, step: number): Lch {
+function shade(theme: Theme, { hue, chroma, spread, lift = 0 }: Look, step: number): Lch {
   const position = step / (SHADES - 1) - 0.5;
   // Hue and lightness move apart from each other, so that neighbours differ in both.
   const other = ((step * 5) % SHADES) / (SHADES - 1) - 0.5;
-  return [lightnessOf(theme) + other * 0.07, chroma * (theme === "light" ? 1 : 0.9), hue + position * 2 * spread];
+  const lightness = lightnessOf(theme) + lift + other * (lift ? 0.02 : 0.07);
+  return [lightness, chroma * (theme === "light" ? 1 : 0.9), hue + position * 2 * spread];
 }
 
 export function hashed(text: string): number {
@@ -87,14 +103,18 @@ export class Palette {
     this.text = theme === "light" ? "#1b1a17" : "#f4f2ee";
     this.dimMatchText = theme === "light" ? "#7b766d" : "#9a968f";
     this.match = css(theme === "light" ? MATCH : [0.54, 0.2, 345]);
-    const specs = KINDS.map((kind) => KIND_COLOURS[kind]);
+    const looks = KINDS.map((kind) => KIND_COLOURS[kind]);
     let familyOf: (name: number) => number;
     if (colouring === "kind") {
       familyOf = (name) => KINDS.indexOf(names.kind[name]);
       const present = new Set(names.kind.slice(1, names.functions));
       this.families = KINDS.filter((kind) => present.has(kind)).map((kind) => ({
         label: kind,
-        swatch: css([lightnessOf(theme), KIND_COLOURS[kind].chroma, KIND_COLOURS[kind].hue]),
+        swatch: css([
+          lightnessOf(theme) + (KIND_COLOURS[kind].lift ?? 0),
+          KIND_COLOURS[kind].chroma,
+          KIND_COLOURS[kind].hue,
+        ]),
       }));
     } else {
       const ranked = [...moduleWeight]
@@ -102,7 +122,7 @@ export class Palette {
         .map(([module]) => module);
       const shown = ranked.filter((module) => module).slice(0, MODULE_HUES.length);
       const family = new Map(shown.map((module, i) => [module, KINDS.length + i]));
-      for (let i = 0; i < shown.length; i++) specs.push({ hue: MODULE_HUES[i], chroma: 0.1, spread: 9 });
+      for (let i = 0; i < shown.length; i++) looks.push({ hue: MODULE_HUES[i], chroma: 0.1, spread: 9 });
       const grey = KINDS.indexOf("unknown");
       const thread = KINDS.indexOf("thread");
       familyOf = (name) => (names.kind[name] === "thread" ? thread : (family.get(names.module(name)) ?? grey));
@@ -113,12 +133,12 @@ export class Palette {
       if (ranked.length > shown.length)
         this.families.push({ label: "other", swatch: css([lightnessOf(theme), 0.008, 250]) });
     }
-    for (const { hue, chroma, spread } of specs) {
+    for (const look of looks) {
       for (let step = 0; step < SHADES; step++) {
-        this.fill.push(css(shade(theme, hue, chroma, spread, step)));
-        const [lightness, , tint] = shade(theme, hue, chroma, spread, step);
+        this.fill.push(css(shade(theme, look, step)));
+        const [lightness, , tint] = shade(theme, { ...look, lift: 0 }, step);
         this.dim.push(
-          css([theme === "light" ? lightness * 0.4 + 0.55 : lightness * 0.35 + 0.155, chroma * 0.2, tint]),
+          css([theme === "light" ? lightness * 0.4 + 0.55 : lightness * 0.35 + 0.155, look.chroma * 0.2, tint]),
         );
       }
     }

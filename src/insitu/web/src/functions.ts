@@ -10,16 +10,33 @@ export interface FunctionSums {
   totalBefore: Float64Array | null;
 }
 
-/**
- * The sums of each function over a caller-rooted tree; `same` says for each name which function it is. Frames of kind
- * "waker" stand above the wait that they ended and cost nothing: the wait is the leaf.
- */
+/** `shape` with the own weights of frames of kind "waker", which stand above the wait that they ended, at that wait. */
+export function waitsAsLeaves(shape: Shape, kind: readonly string[]): Shape {
+  if (!kind.includes("waker")) return shape;
+  const { parent, name } = shape;
+  const own = shape.own.slice();
+  const ownBefore = shape.ownBefore?.slice() ?? null;
+  const leaf = Int32Array.from(parent.keys());
+  for (let node = 1; node < parent.length; node++) {
+    if (kind[name[node]] !== "waker") continue;
+    leaf[node] = leaf[parent[node]]; // parents come first
+    for (const weights of [own, ownBefore]) {
+      if (!weights) continue;
+      weights[leaf[node]] += weights[node];
+      weights[node] = 0;
+    }
+  }
+  return { parent, name, own, ownBefore };
+}
+
+/** The sums of each function over a caller-rooted tree; `same` says for each name which function it is. */
 export function functionSums(
   tree: Shape & { total: Float64Array; totalBefore: Float64Array | null },
   same: Int32Array,
   kind: readonly string[] = [],
 ): FunctionSums {
-  const { parent, name, own, ownBefore, total, totalBefore } = tree;
+  const { parent, name, total, totalBefore } = tree;
+  const { own, ownBefore } = waitsAsLeaves(tree, kind);
   const count = parent.length;
   const names = same.length;
   const sums: FunctionSums = {
@@ -36,14 +53,12 @@ export function functionSums(
     firstChild[parent[i]] = i;
   }
   const open = new Int32Array(names); // how often each function is on the way from the root
-  const leaf = new Int32Array(count); // the function whose own weight a node's is
   let node = firstChild[0];
   while (node) {
     const of = same[name[node]];
     const wakes = kind[name[node]] === "waker";
-    leaf[node] = wakes ? leaf[parent[node]] : of;
-    sums.self[leaf[node]] += own[node];
-    if (sums.selfBefore && ownBefore) sums.selfBefore[leaf[node]] += ownBefore[node];
+    sums.self[of] += own[node];
+    if (sums.selfBefore && ownBefore) sums.selfBefore[of] += ownBefore[node];
     if (!open[of]++ && !wakes) {
       sums.total[of] += total[node];
       if (sums.totalBefore && totalBefore) sums.totalBefore[of] += totalBefore[node];

@@ -33,6 +33,8 @@ export interface DrawnFrame {
 export class Graph {
   /** Scrolls; holds the canvas, which is only as large as what can be seen. */
   readonly element: HTMLDivElement;
+  /** Lies over `element`: how many rows are out of sight beyond its ends, each of which a click scrolls to. */
+  readonly beyond = [this.hint("above", -1), this.hint("below", 1)];
   private readonly canvas = element("canvas", { "aria-hidden": "true" });
   private readonly spacer = element("div", { class: "spacer" });
   private readonly context: CanvasRenderingContext2D;
@@ -175,6 +177,24 @@ export class Graph {
   /** Of a flame graph: the canvas's y at which the root's row ends. */
   private origin(): number {
     return Math.max(this.contentHeight(), this.canvas.clientHeight) - this.element.scrollTop;
+  }
+
+  private hint(where: string, direction: number): HTMLButtonElement {
+    const scroll = (): void => {
+      const behavior = this.reducedMotion.matches ? "auto" : "smooth";
+      this.element.scrollBy({ top: direction * (this.element.clientHeight - ROW), behavior });
+    };
+    return element("button", { type: "button", class: `beyond ${where}`, hidden: true, tabindex: -1, click: scroll });
+  }
+
+  private showBeyond(): void {
+    const { scrollTop, clientHeight } = this.element;
+    const hidden = [scrollTop, this.contentHeight() - scrollTop - clientHeight];
+    for (const [at, hint] of this.beyond.entries()) {
+      const rows = this.printing ? 0 : Math.round(hidden[at] / ROW);
+      hint.hidden = rows < 1;
+      hint.textContent = `${at ? "↓" : "↑"} ${rows.toLocaleString("en-US")} more ${rows === 1 ? "row" : "rows"}`;
+    }
   }
 
   /** As many rows as there are frames to see. */
@@ -331,6 +351,7 @@ export class Graph {
         this.outline(frame, frame.node === this.selected);
     }
     this.drawn = drawn;
+    this.showBeyond();
     this.lastDrawMs = performance.now() - start;
   }
 

@@ -8,6 +8,10 @@ export const KINDS = [
   "jit",
   "python",
   "inlined",
+  "lock",
+  "file",
+  "socket",
+  "sleep",
   "blocked",
   "runnable",
   "throttled",
@@ -79,9 +83,10 @@ export class NameTable {
   private kindOf(name: number): Kind {
     const { names } = this.meta;
     if (name === 0 || name >= this.functions) return "thread";
+    const kind = names.kinds[names.kind[name]] as Kind;
+    if (kind === "waker") return kind; // what stands above a wait does so whatever else it is
     if (!names.symbolized[name]) return "unknown";
     if (names.inlined[name]) return "inlined";
-    const kind = names.kinds[names.kind[name]] as Kind;
     return KINDS.includes(kind) ? kind : kind === ("root" as Kind) ? "thread" : "unknown";
   }
 }

@@ -11,6 +11,8 @@ export interface Fact {
 
 export interface FactContext {
   tree: Tree;
+  /** Self by node: `tree.own`, but where waits are leaves (functions.ts). */
+  own: Float64Array;
   unit: string;
   zoom: number;
   reversed: boolean;
@@ -22,8 +24,8 @@ export function shareChange(tree: Tree, node: number): number {
   return tree.total[node] / (tree.total[0] || 1) - tree.totalBefore[node] / (tree.totalBefore[0] || 1);
 }
 
-export function facts(node: number, { tree, unit, zoom, reversed }: FactContext): Fact[] {
-  const { total, own, totalBefore } = tree;
+export function facts(node: number, { tree, own, unit, zoom, reversed }: FactContext): Fact[] {
+  const { total, totalBefore } = tree;
   if (totalBefore) {
     const delta = shareChange(tree, node);
     return [

@@ -7,7 +7,7 @@ import type { Cells } from "./cells";
 import type { PageData } from "./data";
 import { element } from "./dom";
 import { percent } from "./format";
-import { functionSums, matchedWeight, searchNames, type SearchResult } from "./functions";
+import { functionSums, matchedWeight, searchNames, type SearchResult, waitsAsLeaves } from "./functions";
 import { Graph, type DrawnFrame } from "./graph";
 import { Legend } from "./legend";
 import { nameParts } from "./namelabel";
@@ -39,6 +39,7 @@ export class FlamePanel {
   private readonly side: HTMLElement;
   private readonly pointer: Pointer;
   private tree!: Tree;
+  private own!: Float64Array;
   /** The tree as recorded, whose sums are exact whatever is shown; and the one that may be split by thread. */
   private forward!: Tree;
   private split!: Shape;
@@ -72,7 +73,13 @@ export class FlamePanel {
       { class: "flame" },
       this.toolbar.element,
       this.crumbs,
-      element("div", { class: "stage" }, this.graph.element, this.empty, this.side),
+      element(
+        "div",
+        { class: "stage" },
+        element("div", { class: "view" }, this.graph.element, ...this.graph.beyond),
+        this.empty,
+        this.side,
+      ),
       element("footer", {}, this.details.element, this.legend.element),
       this.spoken,
     );
@@ -98,7 +105,7 @@ export class FlamePanel {
       ...frame,
       function: this.names.text[this.tree.name[frame.node]],
       total: this.tree.total[frame.node],
-      own: this.tree.own[frame.node],
+      own: this.own[frame.node],
       depth: this.tree.depth[frame.node],
     }));
   }
@@ -163,8 +170,14 @@ export class FlamePanel {
     }
     let shape = this.split;
     this.whole = true;
-    if (reverse) ({ shape, whole: this.whole } = reversedTree(this.split, label !== null, this.focus()));
+    if (reverse)
+      ({ shape, whole: this.whole } = reversedTree(
+        waitsAsLeaves(this.split, this.names.kind),
+        label !== null,
+        this.focus(),
+      ));
     this.tree = shape === this.forward ? this.forward : layOut(shape, order, this.names.rank, before);
+    this.own = waitsAsLeaves(this.tree, this.names.kind).own;
     return other ? "other" : "same";
   }
 
@@ -323,6 +336,7 @@ export class FlamePanel {
     if (node < 0) return [];
     return facts(node, {
       tree: this.tree,
+      own: this.own,
       unit: this.data.meta.unit,
       zoom: this.zoomed,
       reversed: this.toolbar.flag("reverse"),

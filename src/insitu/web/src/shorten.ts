@@ -85,6 +85,7 @@ function apart(forms: string[][]): string[] {
 }
 
 function formsToShort(name: string): string[] {
+  if (isLabel(name)) return [name];
   const text = name.slice(0, MOST);
   const place = PLACE.exec(text);
   if (place) {
@@ -101,6 +102,11 @@ function formsToShort(name: string): string[] {
     if (error instanceof Unbalanced) return [name];
     throw error;
   }
+}
+
+/** Is it no function, but a module or a wait: "[libc.so.6]", "[fsync /tmp/f]"? */
+function isLabel(name: string): boolean {
+  return name.startsWith("[") && name.endsWith("]");
 }
 
 function everShorter(forms: string[]): string[] {
@@ -278,6 +284,7 @@ function isComparison(name: string, at: number): boolean {
 
 /** The part from the last word of `short` on that names something; operators and lambdas name nothing. */
 export function withoutScope(short: string): string {
+  if (isLabel(short)) return short;
   const tier = matched(TIER, short, 0);
   if (tier) return short.slice(tier.length);
   const starts = [0];

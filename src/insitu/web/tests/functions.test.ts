@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { functionSums, searchNames } from "../src/functions";
+import { functionSums, searchNames, waitsAsLeaves } from "../src/functions";
 import { NameTable } from "../src/names";
 import { layOut } from "../src/tree";
 import { meta } from "./pages";
@@ -63,4 +63,35 @@ test("a search counts functions, not their copies", () => {
   const found = searchNames(names.text, names.same, "parse");
   expect(found.functions).toBe(2);
   expect([...found.matches]).toEqual([0, 0, 1, 1, 1]);
+});
+
+test("a waker's frames are so whether they are inlined or have no symbol; bottom-up begins with the wait", () => {
+  const page = new NameTable(
+    meta({
+      names: {
+        function: ["root", "main", "[futex 0x10]", "futex_wake", "libc.so.6+0x12"],
+        module: [0, 0, 0, 0, 0],
+        kind: [0, 1, 2, 3, 3],
+        inlined: [0, 0, 0, 1, 0],
+        symbolized: [1, 1, 1, 1, 0],
+        file: [0, 0, 0, 0, 0],
+        modules: [""],
+        kinds: ["root", "user", "blocked", "waker"],
+        files: [""],
+      },
+      threads: { tid: [], pid: [], comm: [] },
+    }),
+  );
+  // root - main - wait (2), with 1 alone and 8 below two frames of the waker (3, 4)
+  const shape = {
+    parent: Int32Array.of(0, 0, 1, 2, 3),
+    name: Int32Array.of(0, 1, 2, 3, 4),
+    own: Float64Array.of(0, 0, 1, 0, 8),
+    ownBefore: null,
+  };
+  const tree = layOut(shape, "weight", page.rank, false);
+  expect([...functionSums(tree, page.same, page.kind).self]).toEqual([0, 0, 9, 0, 0]);
+  const { own } = waitsAsLeaves(shape, page.kind);
+  expect([...own]).toEqual([0, 0, 9, 0, 0]);
+  expect([...shape.own]).toEqual([0, 0, 1, 0, 8]);
 });

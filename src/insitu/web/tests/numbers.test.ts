@@ -13,7 +13,7 @@ const compared = { ...shape, ownBefore: Float64Array.of(0, 1, 1) };
 
 test("a frame has its total, its share and what is its own", () => {
   const tree = layOut(shape, "weight", rank, false);
-  expect(facts(1, { tree, unit: "samples", zoom: 0, reversed: false })).toEqual([
+  expect(facts(1, { tree, own: tree.own, unit: "samples", zoom: 0, reversed: false })).toEqual([
     { label: "total", value: "3 samples" },
     { label: "of all", value: "75.00 %" },
     { label: "self", value: "3 samples · 75.00 %" },
@@ -22,7 +22,9 @@ test("a frame has its total, its share and what is its own", () => {
 
 test("the share of the zoomed frame is given for what is in it", () => {
   const tree = layOut(shape, "weight", rank, false);
-  const labels = facts(1, { tree, unit: "samples", zoom: 1, reversed: true }).map((fact) => fact.label);
+  const labels = facts(1, { tree, own: tree.own, unit: "samples", zoom: 1, reversed: true }).map(
+    (fact) => fact.label,
+  );
   expect(labels).toEqual(["total", "of all", "of zoomed"]);
 });
 
@@ -31,7 +33,7 @@ test("a difference is of shares, not of counts", () => {
   // 3 of 4 after, 1 of 2 before.
   expect(shareChange(tree, 1)).toBeCloseTo(0.25);
   expect(shareChange(tree, 2)).toBeCloseTo(-0.25);
-  expect(facts(2, { tree, unit: "samples", zoom: 0, reversed: false })).toEqual([
+  expect(facts(2, { tree, own: tree.own, unit: "samples", zoom: 0, reversed: false })).toEqual([
     { label: "before", value: "50.00 % · 1 sample" },
     { label: "after", value: "25.00 % · 1 sample" },
     { label: "change", value: "−25.00 pp", tone: "shrank" },
