@@ -203,8 +203,8 @@ def _named(wall: Wall, utids: Sequence[int]) -> str:
     """Threads as the subject of a sentence."""
     if len(utids) == 1:
         return wall.label(utids[0])
-    names = {wall.thread(utid)[2] for utid in utids}
-    return f"{len(utids)} threads" + (f" named {names.pop()}" if len(names) == 1 else "")
+    first, *others = {wall.thread(utid)[2] for utid in utids}
+    return f"{len(utids)} threads" + (f" named {first}" if first and not others else "")
 
 
 # The figures
