@@ -4,6 +4,7 @@ A module's tests share its fixtures, and the lab's guests are shared by all test
 of these is a group of its own. The groups are handed out in this order, so that the short ones fill the end.
 """
 
+import os
 import re
 import signal
 from typing import Any
@@ -15,6 +16,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+for _name in ("COLUMNS", "LINES"):  # Python's readline sets them, which pytest imports: tables would be cut
+    os.environ.pop(_name, None)
 
 _DIRECTORIES = ("lab", "browser", "live", "unit")
 # Of the lab. A group that takes long is worth a place here: `make test` prints the slowest tests.

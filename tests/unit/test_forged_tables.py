@@ -224,7 +224,7 @@ def test_spans_that_end_after_all_time_are_not_exported(tmp_path: Path, column: 
 NUMBERS = [name for name, kind in Manifest.__annotations__.items() if kind in ("int", "int | None")]
 
 
-@pytest.mark.parametrize("value", [-(2**40), 2**63, 10**400, 1e308])
+@pytest.mark.parametrize("value", [-(2**62) - 1, 2**63, 10**400, 1e308])
 @pytest.mark.parametrize("name", [*(each for each in NUMBERS if each != "format"), "pids"])
 def test_numbers_of_a_manifest_that_cannot_be(tmp_path: Path, name: str, value: float) -> None:
     content = json.loads(Path(_complete(tmp_path) / MANIFEST).read_text())

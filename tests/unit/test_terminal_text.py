@@ -265,7 +265,8 @@ def test_thousands_of_messages_are_counted_but_errors_are_shown(capsys: pytest.C
         assert said == [*warnings, "insitu: Lost 3 events", "insitu: the end", *more]
 
 
-def test_lines_in_a_pipe_are_of_any_length(tmp_path: Path) -> None:
+def test_lines_in_a_pipe_are_of_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     out = io.StringIO()
     Screen.of(out).write([[("x" * 5000, "")]])
     assert out.getvalue() == "x" * 5000 + "\n"

@@ -26,6 +26,8 @@ MANIFEST: Final = "session.json"
 _MOST_BYTES: Final = 16 << 20
 _MOST_CPUS: Final = 1 << 16
 _BOUNDS: Final = {
+    "start_ns": (-(2**62), 2**62),  # a file's clock may begin anywhere, and a clock may be set back
+    "end_ns": (-(2**62), 2**62),
     "recorder_pid": (0, 2**31 - 1),
     "cpus": (0, _MOST_CPUS),
     "page_size": (0, 2**31 - 1),
