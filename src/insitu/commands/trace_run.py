@@ -277,7 +277,8 @@ class _Script(ProbeSource):
         super().start(directory, start_ns)
         if not self._args.quiet:
             self.output.attached(count)
-            self._printed(self.output.flush)  # the loop would wait for an event, or a while, first
+            if directory is None:  # the loop would wait for an event, or a while, first
+                self._printed(self.output.flush)
         if self._args.trials:
             from insitu.probe.runtime.trials import run_trials
 
