@@ -97,8 +97,10 @@ def _counted(args: argparse.Namespace, request: Request, options: CountingOption
 
 def _shell(option: str, command: str | None, interrupts: Interrupts) -> None:
     """Run a shell command beside the counted one. Raises InsituError if it fails, or somebody has asked to stop."""
-    status = run_command(("/bin/sh", "-c", command), {}, interrupts) if command is not None else 0
-    if command is not None and interrupts.count:
+    if command is None:
+        return
+    status = run_command(("/bin/sh", "-c", command), {}, interrupts)
+    if interrupts.count:
         raise InsituError(f"interrupted during {option}", status=128 + interrupts.first)
     if status:
         raise InsituError(f"{option} {command}: exit status {status}", status=status if status > 128 else 1)

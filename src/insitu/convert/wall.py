@@ -226,7 +226,7 @@ class _Wall:
         cause = cause_of(call)
         if cause == "lock":
             cause = waited_for(place.user)
-            return cause, call, "" if cause == "join" else f"{thing:#x}"  # of a thread, which is no lock
+            return cause, call, "" if cause == "join" else f"{thing:#x}"  # a thread is not a lock
         kind, text = self._objects.get(thing, ("", "")) if thing else ("", "")
         if not (cause or kind or call):
             cause = "idle" if is_idle(place.kernel) else "other"

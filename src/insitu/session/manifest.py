@@ -182,7 +182,7 @@ class Manifest:
 
 
 def _can_be(name: str, value: Any) -> bool:
-    """Whether a number, or each of a list of them, is one that this field can have; what is no number can."""
+    """Whether a number, or each of a list of them, is one that this field can have. Other values pass."""
     low, high = _BOUNDS.get(name, (0, 2**63 - 1))
     numbers = value if isinstance(value, list) else [value]
     return all(low <= each <= high for each in numbers if isinstance(each, (int, float)))

@@ -3,7 +3,7 @@
 The pages shorten by the same rule (web/src/shorten.ts); tests/unit/function_names.json tests both. The rule
 knows the names of C++ (demangled by any demangler), Rust, Go, .NET, Java, Swift and of interpreters' perf maps. It
 takes brackets for what their place says: "<" after a word opens template arguments, "(" after one parameters.
-What is in square brackets as a whole, such as a module or a wait ("[fsync /tmp/f]"), is no function and stays whole.
+What is in square brackets as a whole, a module or a wait ("[fsync /tmp/f]"), is not a function: it stays whole.
 Brackets at other places are part of the name: "<A as B>::compare", "main.(*T).Method", "validate.<locals>.<genexpr>".
 """
 

@@ -19,9 +19,8 @@ from insitu.probe.types import stored_size
 
 __all__ = ["join_updates"]
 
-_MOST_BYTES = (
-    16 << 10
-)  # of a value: the kernel takes 32 KiB for each CPU (PCPU_MIN_UNIT_SIZE of include/linux/percpu.h)
+# Of a value: the kernel takes 32 KiB for each CPU (PCPU_MIN_UNIT_SIZE of include/linux/percpu.h).
+_MOST_BYTES = 16 << 10
 _CHANGING = ("nsecs", "elapsed", "rand")  # may differ from one use to the next
 
 

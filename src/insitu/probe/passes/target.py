@@ -56,7 +56,7 @@ def target_of(source: Source, options: Options, context: Context) -> str:
 
     The first parameter of a script that calls traced() is a process, unless the script itself uses it.
 
-    :raises InsituError: for one that is no number.
+    :raises InsituError: for one that is not a number.
     """
     if context.runs_command and not context.whole_system:
         return "command" if source.built_in and source.scope != "process" else "process"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from insitu.kernel import procfs
-from insitu.kernel.ptrace_refusal import all_ended, has_ended
+from insitu.kernel.ptrace_refusal import all_ended, has_ended, none_left
 from insitu.syscalls.call_word import ABI_SHIFT, UNKNOWN, abis_of, number_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ class TargetMaps:
         self.set("@self", os.getpid())
         if target.launched:
             self._begin(target.launched.pid, held)
-        any_alive = may_have_ended or not target.pids
         for pid in target.pids:
             seen: set[int] = set()
             with contextlib.suppress(ProcessLookupError):
@@ -71,8 +70,7 @@ class TargetMaps:
                     for tid in sorted(new):
                         self._begin(tid, thread(pid, tid))
                     seen |= new
-            any_alive = any_alive or not all(map(has_ended, seen))
-        if not any_alive:
+        if target.pids and not may_have_ended and none_left(target.pids):
             raise all_ended(target.pids)
         if target.whole_system:
             self.set("@whole", 1)
