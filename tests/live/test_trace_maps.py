@@ -1,6 +1,7 @@
 """Maps of aggregations, whose values are kept per CPU, while a script deletes and clears them."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,50 @@ def test_updates_of_joint_maps_that_are_full_are_lost_for_each_map() -> None:
     assert traced.maps["@n"]["key"].sort().to_list() == [0, 1]
     assert traced.maps["@s"].sort("key")["value"].to_list() == [0, 1]
     assert sum(count for count, what in traced.lost if "a map was full" in what) == 2 * 3
+
+
+def test_joint_maps_are_read_each_for_itself_and_cleared_together() -> None:
+    script = """begin {
+            for ($i : 0..5) { @n[7] = count(); @s[7] = sum($i); @low[7] = min(0 - $i); @m[7] = avg($i); }
+            exit();
+        }
+        end { @read = ((uint64)@n[7], (uint64)@s[7], (int64)@low[7], (uint64)@m[7], (uint64)@n[8]);
+            clear(@n); clear(@s); clear(@low); clear(@m); }"""
+    found = insitu.trace(script).wait().maps
+    assert found["@read"]["value"].to_list() == [[5, 10, -4, 2, 0]]
+    assert all(found[name].is_empty() for name in ("@n", "@s", "@low", "@m"))
+
+
+_BY_CPU = """
+profile:hz:999 {{
+    if (@c[{key}] == 0) {{ @before = has_key(@t, {key}); @nothing = @n[{key}]; }}
+    @n[{key}] += 1;
+    @c[{key}]++;
+    if (!has_key(@t, {key})) {{ @t[{key}] = (1, cpu); }}
+    with ($t : @t[{key}]) {{ $t.0 += 1; }}
+    let $found;
+    if (find(@t, {key}, $found) && $found.0 == 5) {{
+        @deleted = delete(@t, {key});
+        @again = delete(@t, {key});
+        @gone = has_key(@t, {key});
+    }}
+    if (@n[{key}] == 20) {{ exit(); }}
+}}
+END {{ print(@c); }}
+"""
+
+
+@pytest.mark.parametrize("key", ["cpu", "cpu + 0"])  # in an array, and in a hash
+def test_maps_by_cpu_are_as_others(key: str) -> None:
+    spin = f"{sys.executable} -c 'import os\nos.sched_setaffinity(0, {{0}})\nwhile True: pass'"
+    traced = insitu.trace(_BY_CPU.format(key=key), command=spin)
+    found = traced.wait().maps
+    for name in ("@before", "@gone", "@again"):
+        assert found[name]["value"].to_list() == [False], name
+    assert found["@deleted"]["value"].to_list() == [True]
+    assert found["@nothing"]["value"].to_list() == [0]
+    runs = dict(found["@n"].select("key", "value").rows())
+    assert runs[0] == 20
+    assert dict(found["@c"].select("key", "value").rows()) == runs
+    # Five makes it start again: 2, 3, 4, 5 and gone.
+    assert dict(found["@t"].select("key", "value").rows()).get(0) in (None, (2 + 19 % 4, 0))

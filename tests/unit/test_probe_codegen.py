@@ -198,6 +198,8 @@ def _kept_in(script: str) -> dict[str, int]:
         "BEGIN { @a[pid, tid] = count(); @b[pid, tid] = sum(2); } END { print(@a); print(@b, 3); }",
         "macro low(x) { let $y = x & 1; $y ? 2 : 3 } BEGIN { @a[low(pid)] = count(); @b[low(pid)] = sum(2); }",
         "BEGIN { @a[1] = count(); @b[1] = sum(2); } END { if (pid) { @a[tid] = count(); @b[tid] = sum(1); } }",
+        "BEGIN { @a[pid] = count(); @b[pid] = sum(2); } END { $n = (uint64)@a[1]; print((int64)@b[$n]); }",
+        "BEGIN { @a[pid] = count(); @b[pid] = sum(2); } END { clear(@b); print(1); clear(@a); }",
     ],
 )
 def test_maps_that_are_always_added_to_together_are_one_map_of_the_kernel(script: str) -> None:
@@ -212,6 +214,7 @@ def test_maps_that_are_always_added_to_together_are_one_map_of_the_kernel(script
         "BEGIN { @a[pid] = count(); if (pid) { @b[pid] = sum(2); } }",  # not always
         "BEGIN { @a[pid] = count(); @b[pid] = sum(2); } END { @a[pid] = count(); }",
         "BEGIN { @a[pid] = count(); @b[pid] = sum(2); } END { clear(@a); }",
+        "BEGIN { @a[pid] = count(); @b[pid] = sum(2); } END { clear(@a); if (pid) { clear(@b); } }",
         "BEGIN { @a[pid] = count(); @b[pid] = sum(2); delete(@b[pid]); }",
         "BEGIN { @a[pid] = count(); @b[pid] = sum(2); } END /@b[1]/ { }",
         "BEGIN { @a[pid] = count(); @b[pid] = sum(2); for ($kv : @a) { print($kv); } }",
@@ -223,6 +226,36 @@ def test_maps_that_are_always_added_to_together_are_one_map_of_the_kernel(script
 )
 def test_maps_that_may_have_other_keys_are_kept_apart(script: str) -> None:
     assert set(_kept_in(script)) == {"@a", "@b"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "BEGIN { @a[cpu] = 1; }",
+        "BEGIN { @a[cpu] = (1, comm); with ($a : @a[cpu]) { $a.0 = 2; } delete(@a, cpu); } END { clear(@a); }",
+        "BEGIN { @a[cpu] = 1; } END { print(@a); }",
+        "BEGIN { @a[cpu]++; let $v; if (find(@a, cpu, $v)) { print($v); } }",
+    ],
+)
+def test_maps_whose_only_keys_are_cpus_are_arrays(script: str) -> None:
+    assert set(_kept_in(script)) == {"each CPU's @a"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "BEGIN { @a[cpu] = 1; @a[0] = 2; }",
+        "BEGIN { @a[cpu] = 1; let $v; if (find(@a, 3, $v)) { print($v); } }",
+        "BEGIN { @a[cpu] = 1; for ($kv : @a) { print($kv); } }",
+        "BEGIN { @a[cpu] = 1; print(len(@a)); }",
+        "BEGIN { @a[cpu] = count(); }",
+        "BEGIN { @a[cpu + 1] = 1; }",
+        "BEGIN { @a[cpu, 1] = 1; }",
+        "let @a = hash(10); BEGIN { @a[cpu] = 1; }",
+    ],
+)
+def test_maps_with_other_keys_than_cpus_are_hashes(script: str) -> None:
+    assert set(_kept_in(script)) == {"@a"}
 
 
 def test_computing_what_an_event_holds_is_left_out_where_it_is_dropped_but_not_what_it_changes() -> None:

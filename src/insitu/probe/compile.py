@@ -199,6 +199,7 @@ def _program_name(clause: Clause) -> str:
 def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
     """LLVM IR of all clauses, the layout they share, and how many programs each has become."""
     from insitu.probe import ast
+    from insitu.probe.codegen.cpu_maps import maps_by_cpu
     from insitu.probe.codegen.emitter import Module
     from insitu.probe.codegen.joint_maps import join_updates
     from insitu.probe.codegen.map_keys import names_of_whole_maps
@@ -213,6 +214,10 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
         key = checker.maps[names[0]].key
         assert key is not None
         layout.joint_map({name: checker.maps[name].value for name in names}, key)
+    for name in maps_by_cpu(unit.clauses, checker.maps, whole):
+        entry = checker.maps[name]
+        assert entry.key is not None
+        layout.cpu_map(name, entry.key, entry.value)
     for name, entry in checker.maps.items():
         if not isinstance(entry.value, Unknown):
             layout.script_map(

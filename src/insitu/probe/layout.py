@@ -31,6 +31,7 @@ __all__ = [
     "MAX_WHILE_ROUNDS",
     "MOST_COMPARED_STRUCT_BYTES",
     "PER_CPU",
+    "PRESENT_BYTES",
     "SECOND",
     "SHORT_STRING_BYTES",
     "STACK_BUILD_ID",
@@ -72,7 +73,8 @@ SECOND, IN_SECOND = "+", 1 << 30
 """A stack whose bucket is taken goes to a second map, with this after the name of the first; its id has this bit."""
 BUILD_ID_FRAME_BYTES = 32  # struct bpf_stack_build_id
 PER_CPU = (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH)
-# After the value of a map without a key: whether it was ever assigned; of one per CPU, whether zero() has emptied it.
+# After the value of a map without a key, or whose keys are CPUs: whether it was ever assigned; of one per CPU,
+# whether zero() has emptied it.
 PRESENT_BYTES = 8
 
 
@@ -90,6 +92,11 @@ class MapLayout(Struct):
     short_keys: int = -1  # the number of the map that has those keys in which no string is long
     within: int = -1  # the number of the map whose values have this one's as a part, and where
     place: int = 0
+
+    @property
+    def is_by_cpu(self) -> bool:
+        """Whether it is an array with an element for each CPU, by a key that is the CPU's number."""
+        return self.type == ARRAY and self.key is not None
 
     @property
     def is_script_map(self) -> bool:
@@ -196,6 +203,15 @@ class Layout(Struct):
             own.within, own.place = holder, place
             self.maps.append(own)
             place += own.value_size
+
+    def cpu_map(self, name: str, key: Tuple, value: Type) -> None:
+        """Lay out a map of the script whose only keys are CPUs: an array, whose elements do not share cache lines."""
+        size = stored_size(value)
+        padded = -(-(size + PRESENT_BYTES) // _CACHE_LINE) * _CACHE_LINE
+        holder = self._own(f"each CPU's {name}", ARRAY, 4, padded, possible_cpus())
+        self.maps[holder].key = key
+        self._numbers[name] = len(self.maps)
+        self.maps.append(MapLayout(name, HASH, key.size, size, possible_cpus(), key, value, within=holder))
 
     def holder(self, name: str) -> int:
         """The number of the map that has the values of the script's map ``name``."""

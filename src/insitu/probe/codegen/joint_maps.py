@@ -1,7 +1,7 @@
 """Finds maps of aggregations that are always added to together, at the same key.
 
 Each statement alone builds the key and looks it up. Such maps become one of the kernel's, with a part of its value
-for each: the key is built, hashed and compared once.
+for each: the key is built, hashed and compared once. They may be read, each for itself, and cleared, all together.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Run(Struct, eq=False):
 def join_updates(clauses: Sequence[Clause], maps: Mapping[str, MapType]) -> list[tuple[str, ...]]:
     """Turn updates that can be made together into ast.JointUpdate: the names of the maps of each group.
 
-    The maps of a group are printed whole, if they are used for anything else.
+    The maps of a group are printed whole, read as numbers, or cleared together, if they are used for anything else.
     """
     bodies = list({id(clause.probe): clause.probe.body for clause in clauses}.values())
     runs = [run for body in bodies for run in _runs(body, maps)]
@@ -47,17 +47,20 @@ def join_updates(clauses: Sequence[Clause], maps: Mapping[str, MapType]) -> list
         if isinstance(each, ast.MapAccess)
     )
     uses.subtract(name for body in bodies for name in _printed(body))
+    uses.subtract(name for body in bodies for name in _read(body))
+    cleared = _cleared(bodies)
+    uses.subtract({name: len(places) for name, places in cleared.items()})
     where: dict[str, list[int]] = {}
     for number, run in enumerate(runs):
         for name in run.names:
             where.setdefault(name, []).append(number)
-    alike: dict[tuple[int, ...], list[str]] = {}
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[str]] = {}
     for name, numbers in where.items():
         if uses[name] == len(numbers):
-            alike.setdefault(tuple(numbers), []).append(name)
+            alike.setdefault((tuple(numbers), tuple(cleared.get(name, ()))), []).append(name)
     groups = [
         (numbers, names)
-        for numbers, names in alike.items()
+        for (numbers, _), names in alike.items()
         if len(names) > 1
         and all(_follow_each_other(runs[number], names) for number in numbers)
         and sum(stored_size(maps[name].value) for name in names) <= _MOST_BYTES
@@ -133,6 +136,27 @@ def _printed(body: ast.Block) -> Iterator[str]:
         subject = node.arguments[0] if isinstance(node, ast.Call) and node.name == "print" else None
         if isinstance(subject, ast.MapAccess) and subject.key is None:
             yield subject.name
+
+
+def _read(body: ast.Block) -> Iterator[str]:
+    """The maps of which an element is read as a number, as often as one is."""
+    for node in ast.walk(body):
+        subject = node.operand if isinstance(node, ast.Cast) else None
+        if isinstance(subject, ast.MapAccess) and subject.key:
+            yield subject.name
+
+
+def _cleared(bodies: Sequence[ast.Block]) -> dict[str, list[int]]:
+    """For each map that is cleared, the number of each list of statements in which it is."""
+    found: dict[str, list[int]] = {}
+    blocks = (node for body in bodies for node in ast.walk(body) if isinstance(node, ast.Block | ast.BlockExpression))
+    for number, block in enumerate(blocks):
+        for statement in block.statements:
+            call = statement.expression if isinstance(statement, ast.ExpressionStatement) else None
+            subject = call.arguments[0] if isinstance(call, ast.Call) and call.name == "clear" else None
+            if isinstance(subject, ast.MapAccess):
+                found.setdefault(subject.name, []).append(number)
+    return found
 
 
 def _follow_each_other(run: _Run, names: list[str]) -> bool:

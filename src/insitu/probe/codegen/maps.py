@@ -1,7 +1,8 @@
 """Lowers reads and writes of maps.
 
 A map without a key is an array of one element, whose value is followed by a u64 that says whether it was ever
-assigned; it is reached without a helper call. Reads of missing elements return zeros.
+assigned; it is reached without a helper call. One whose only keys are CPUs is an array of such elements, which the
+kernel finds without hashing. Reads of missing elements return zeros.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.integers import divide
 from insitu.probe.codegen.lowering import Lowering, Store, Value
 from insitu.probe.codegen.map_keys import at_key
-from insitu.probe.layout import ARRAY, HASH, LOST_MAP_FULL, LOST_NO_MEMORY, MapLayout
+from insitu.probe.layout import ARRAY, HASH, LOST_MAP_FULL, LOST_NO_MEMORY, PRESENT_BYTES, MapLayout
 from insitu.probe.types import stored_size
 
 __all__ = [
@@ -46,8 +47,28 @@ def _map(low: Lowering, node: ast.MapAccess) -> tuple[int, MapLayout]:
 
 
 def lookup(low: Lowering, number: int, key: str) -> str:
+    """A pointer to the element of a key, null for one that is missing."""
+    emit = low.emit
+    if not low.layout.maps[number].is_by_cpu:
+        return _lookup(low, number, key)
+    place = _lookup(low, number, key)
+    begun, there, end = emit.block_name, emit.label(), emit.label()
+    emit.branch_if(emit.is_null(place), end, there)
+    emit.block(there)
+    present = emit.truth(emit.load(_presence(low, number, place)))
+    found = emit.value(f"select i1 {present}, ptr {place}, ptr null")
+    emit.block(end)
+    return emit.phi("ptr", ("null", begun), (found, there))
+
+
+def _lookup(low: Lowering, number: int, key: str) -> str:
     """bpf_map_lookup_elem(): a pointer, perhaps null."""
     return low.emit.call(Helper.MAP_LOOKUP_ELEM, low.emit.map(number), f"ptr {key}", answers="ptr")
+
+
+def _presence(low: Lowering, number: int, place: str) -> str:
+    """Of a map whose keys are CPUs: where it says whether an element was assigned."""
+    return low.emit.offset(place, low.layout.maps[number].value_size - PRESENT_BYTES)
 
 
 def _read(low: Lowering, node: ast.MapAccess, number: int, key: str) -> str:
@@ -90,14 +111,15 @@ def _for_each_cpu(low: Lowering, number: int, key: str, visit: Callable[[str], N
     emit.block(end)
 
 
-def aggregate_value(low: Lowering, number: int, key: str, kind: Aggregation) -> str:
-    """What all CPUs counted for a key, as one i64."""
+def aggregate_value(low: Lowering, number: int, key: str, kind: Aggregation, place: int = 0) -> str:
+    """What all CPUs counted for a key, as one i64. ``place``: where in a value the aggregation begins."""
     emit = low.emit
     first, second = low.permanent(8), low.permanent(8)
     emit.store("0", first)
     emit.store("0", second)
 
     def add(cells: str) -> None:
+        cells = emit.offset(cells, place)
         value = emit.load(cells)
         other = emit.load(emit.offset(cells, 8)) if kind.cells > 1 else "0"
         if isinstance(kind, Minimum | Maximum):
@@ -130,7 +152,7 @@ def _value(low: Lowering, node: ast.MapAccess) -> str:
 
     def read(number: int, key: str) -> str:
         if isinstance(kind, Aggregation):
-            return aggregate_value(low, number, key, kind)
+            return aggregate_value(low, number, key, kind, layout.place)
         pointer = _read(low, node, number, key)
         begun, found, end = emit.block_name, emit.label(), emit.label()
         emit.branch_if(emit.is_null(pointer), end, found)
@@ -219,7 +241,15 @@ def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None], *, a
     size = stored_size(layout.value)
 
     def replace(number: int, key: str) -> str:
-        if low.options.assign_in_place and layout.type == HASH:
+        if low.layout.maps[number].is_by_cpu:
+            there = _lookup(low, number, key)
+
+            def put() -> None:
+                low.copy(there, value, size)
+                emit.store("1", _presence(low, number, there))
+
+            when_found(low, there, put, lambda: None)
+        elif low.options.assign_in_place and layout.type == HASH:
             # bpf_map_update_elem() replaces the element, which takes several times as long.
             there = lookup(low, number, key)
             when_found(low, there, lambda: low.copy(there, value, size), lambda: update(low, number, key, value))
@@ -277,11 +307,7 @@ def step(low: Lowering, node: ast.MapAccess, delta: int, *, postfix: bool, used:
         found, missing, end = emit.label(), emit.label(), emit.label()
         emit.branch_if(emit.is_null(there), missing, found)
         emit.block(missing)
-        # A zero first: another CPU may do the same now.
-        value = low.temporary(8)
-        emit.store("0", value)
-        update(low, number, key, value, _NO_EXIST)
-        made = lookup(low, number, key)
+        made = _made(low, number, key)
         came_from = emit.block_name
         emit.branch_if(emit.is_null(made), end, found)
         emit.block(found)
@@ -292,6 +318,20 @@ def step(low: Lowering, node: ast.MapAccess, delta: int, *, postfix: bool, used:
     with low.temporaries():
         before = at_key(low, node, add)
     return before if postfix else emit.op("add", before, str(delta))
+
+
+def _made(low: Lowering, number: int, key: str) -> str:
+    """A pointer to a new element, a number, that is zero; null if the map has no room for it."""
+    emit = low.emit
+    if low.layout.maps[number].is_by_cpu:
+        place = _lookup(low, number, key)
+        when_found(low, place, lambda: emit.store("1", _presence(low, number, place)), lambda: None)
+        return place
+    # A zero first: another CPU may do the same now.
+    value = low.temporary(8)
+    emit.store("0", value)
+    update(low, number, key, value, _NO_EXIST)
+    return lookup(low, number, key)
 
 
 def _add(low: Lowering, pointer: str, delta: int, *, fetch: bool) -> str:
@@ -314,8 +354,14 @@ def delete(low: Lowering, node: ast.MapAccess) -> str:
     number, layout = _map(low, node)
 
     def remove(number: int, key: str) -> str:
-        result = emit.call(Helper.MAP_DELETE_ELEM, emit.map(number), f"ptr {key}")
-        there = emit.value(f"icmp eq i64 {emit.op('and', result, str(0xFFFFFFFF))}, 0")
+        held = low.layout.maps[number]
+        if held.is_by_cpu:
+            place = lookup(low, number, key)
+            there = emit.value(f"xor i1 {emit.is_null(place)}, true")
+            when_found(low, place, lambda: low.zero(place, held.value_size), lambda: None)
+        else:
+            result = emit.call(Helper.MAP_DELETE_ELEM, emit.map(number), f"ptr {key}")
+            there = emit.value(f"icmp eq i64 {emit.op('and', result, str(0xFFFFFFFF))}, 0")
         low.warn_if(emit.value(f"xor i1 {there}, true"), f"{node.name} has no such key")
         return emit.value(f"zext i1 {there} to i64")
 

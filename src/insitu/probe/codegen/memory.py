@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from insitu.kernel.bpf_abi import AttachType
 from insitu.kernel.bpf_helpers import knows_helper
 from insitu.probe import ast
 from insitu.probe.codegen.helpers import Helper
@@ -153,7 +154,8 @@ def _followed(low: Lowering, node: ast.Expression) -> bool:
     while isinstance(node, ast.Member) and not is_args(node.object):
         node = node.object
     if isinstance(node, ast.Member):
-        return low.clause.provider.traits.numbered == "slots"
+        is_function = low.clause.kind.attach_type in (AttachType.TRACE_FENTRY, AttachType.TRACE_FEXIT)
+        return is_function or low.clause.provider.traits.numbered == "slots"
     # Kernels before 5.11 know no type of the current task.
     return (
         isinstance(node, ast.Identifier)

@@ -8,7 +8,8 @@ __all__ = ["JointMap"]
 
 
 class JointMap(Map):
-    """A part of the values of another map, one per CPU. It is read only: elements belong to all parts."""
+    """A part of the values of another map, one per CPU. It is read only, as elements belong to all parts; clear()
+    clears them all."""
 
     def __init__(self, whole: Map, place: int, size: int) -> None:
         """``size`` bytes of each CPU's value are its own, from ``place`` on."""
@@ -27,3 +28,6 @@ class JointMap(Map):
 
     def items(self) -> list[tuple[bytes, bytes]]:
         return [(key, self._part(value)) for key, value in self._whole.items()]
+
+    def clear(self) -> None:
+        self._whole.clear()

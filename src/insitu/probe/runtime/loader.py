@@ -25,6 +25,7 @@ from insitu.probe.layout import HASH, PER_CPU, PERCPU_HASH, PROG_ARRAY, RINGBUF,
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable, Traits
 from insitu.probe.providers.support.detach import close_together
+from insitu.probe.runtime.cpu_map import CpuMap
 from insitu.probe.runtime.joint_map import JointMap
 from insitu.probe.runtime.split_map import SplitMap
 from insitu.probe.source import ScriptError, Source, Span
@@ -243,7 +244,9 @@ def _make_maps(loaded: Loaded) -> None:
             continue
         if layout.within >= 0:
             whole = loaded.maps[layout.within]
-            loaded.maps[number] = JointMap(whole, layout.place, layout.value_size)
+            by_cpu = loaded.compiled.layout.maps[layout.within].is_by_cpu
+            joint = CpuMap(whole, layout) if by_cpu else JointMap(whole, layout.place, layout.value_size)
+            loaded.maps[number] = joint
             continue
         name = layout.name.lstrip("@") or "map"
         if layout.type == RINGBUF:
