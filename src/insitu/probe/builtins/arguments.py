@@ -9,6 +9,7 @@ from insitu.errors import nearest
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, Mention, function, variable
+from insitu.probe.codegen.arithmetic import as_number
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.markers import Patch
 from insitu.probe.codegen.memory import argument_value
@@ -175,7 +176,7 @@ BUILTINS: tuple[Builtin, ...] = (
         store=_store_kind,
         constant=lambda checker: _kind(checker.clause),
     ),
-    *variable("ctx", _check_context, value=lambda low, node: low.emit.address(low.context)),
+    *variable("ctx", _check_context, value=lambda low, node: as_number(low, low.emit.address(low.context))),
     *variable("args", _check_args, store=_store_args),
     *variable(" ".join(f"arg{n}" for n in range(MAX_OPERANDS)), _check_argument, value=_argument),
     *variable(" ".join(f"sarg{n}" for n in range(10)), _check_argument, value=_stack_argument),

@@ -27,7 +27,7 @@ from insitu.probe.types import (
     stored_size,
 )
 
-__all__ = ["STORES", "VALUES", "address", "step"]
+__all__ = ["STORES", "VALUES", "address", "as_number", "step"]
 
 _PLAIN = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
 _COMPARISONS = {"==": ("eq", "eq"), "!=": ("ne", "ne"), "<": ("slt", "ult"), ">": ("sgt", "ugt")} | {
@@ -167,11 +167,7 @@ def _store_cast(low: Lowering, node: ast.Cast, pointer: str) -> None:
 
 
 def address(low: Lowering, node: ast.Expression) -> str:
-    """The address of an expression's value, or of the kernel's object of a map, as an i64.
-
-    Our own memory goes through the scratch map: what is loaded from there is a number to the verifier, which allows
-    hardly any arithmetic on addresses that it knows.
-    """
+    """The address of an expression's value, or of the kernel's object of a map, as an i64."""
     emit = low.emit
     if isinstance(node, ast.Member | ast.Index) and isinstance(held := node.object.type, Tuple):
         offset = held.memory_offset(element_index(low, node, held))
@@ -185,9 +181,18 @@ def address(low: Lowering, node: ast.Expression) -> str:
         if isinstance(place, Remote):
             return place.address
         known = emit.address(place.pointer)
+    return as_number(low, known)
+
+
+def as_number(low: Lowering, known: str) -> str:
+    """An address of our own memory, or the context's, as an i64 for arithmetic.
+
+    It goes through the scratch map: what is loaded from there is a number to the verifier, which allows hardly any
+    arithmetic on addresses that it knows.
+    """
     slot = low.scratch(8)
-    emit.store(known, slot)
-    return emit.load(slot, volatile=True)
+    low.emit.store(known, slot)
+    return low.emit.load(slot, volatile=True)
 
 
 def _tuple_address(low: Lowering, node: ast.Expression, held: Tuple) -> str:
@@ -200,9 +205,7 @@ def _tuple_address(low: Lowering, node: ast.Expression, held: Tuple) -> str:
     if name:
         low.tuple_copies[name] = copy
     pack(low, held, place.pointer, copy)
-    slot = low.scratch(8)
-    low.emit.store(low.emit.address(copy), slot)
-    return low.emit.load(slot, volatile=True)
+    return as_number(low, low.emit.address(copy))
 
 
 def _type_of(low: Lowering, node: ast.TypeOf) -> str:

@@ -175,11 +175,11 @@ rawtracepoint:sched_waking {
         $ip = (uint64)user_regs.%(ip)s;
         // Interrupts use a separate stack, but not those of user code. That is in no call then, as in a page fault;
         // what page faults wake cannot be interrupted, though. How deep the stack is says which interrupt it is,
-        // whatever it has interrupted. No pointer may be shifted, but what memory holds may.
+        // whatever it has interrupted.
         $in_user = (curtask.flags & %(kernel_thread)d) != 0 ? (uint64)0 : $sp;
         $context = (uint64)ctx;
-        $deep = *(uint64 *)kptr(&$context) & 0x3fff;
-        $interrupt = *(uint64 *)kptr(&$context) >> 14 != (uint64)curtask.stack >> 14;
+        $deep = $context & 0x3fff;
+        $interrupt = $context >> 14 != (uint64)curtask.stack >> 14;
         $no_call = !$interrupt && $in_user != 0 && (int32)user_regs.%(number)s == -1;
         if ($no_call) { $deep = $deep | 0x4000; }
         $by_interrupt = $interrupt || ($no_call && (args.p.__state & 2) == 0);
