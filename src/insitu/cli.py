@@ -25,6 +25,7 @@ _EXIT_INTERRUPTED = 128 + signal.SIGINT
 _IMPORT_POLL_S = 0.01
 # What Python and numpy take of the address space before anything is read; numpy ends the process if it gets less.
 _LEAST_BYTES = 256 << 20
+_LEAST_FILES = 32  # that are open at a time; QEMU needs 29
 
 # Every message would be looked for in catalogues of translations: argparse has none.
 argparse._ = str  # type: ignore[attr-defined]
@@ -139,6 +140,7 @@ def _run(words: list[str]) -> int:
     properties: Properties = getattr(_module(name), "PROPERTIES", Properties())
     args = _parsed(command_parser(name), words, properties)
     limits.refuse_little_memory(_LEAST_BYTES)
+    limits.refuse_few_descriptors(_LEAST_FILES)
     if not properties.starts_programs:
         # numpy's linear algebra, which nothing here uses, would start a thread for each CPU.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

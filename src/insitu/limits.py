@@ -8,10 +8,23 @@ from typing import Final
 
 from insitu.errors import InsituError
 
-__all__ = ["ENGINE_BYTES", "is_out_of_memory", "raise_descriptor_limit", "refuse_little_memory", "remedy"]
+__all__ = [
+    "ENGINE_BYTES",
+    "EVENT_LOOP_FILES",
+    "is_out_of_memory",
+    "raise_descriptor_limit",
+    "refuse_few_descriptors",
+    "refuse_little_memory",
+    "remedy",
+]
 
 ENGINE_BYTES: Final = 512 << 20
 """Of address space, what converting and reading a session needs at least."""
+EVENT_LOOP_FILES: Final = 8
+"""Descriptors that asyncio's event loop, its first socket and its modules need at most.
+
+With fewer, the loop is half made: when Python removes that object, it prints a traceback.
+"""
 
 # The dynamic loader, threads and DuckDB say only in words that memory is short.
 _NO_MEMORY: Final = (
@@ -46,6 +59,22 @@ def raise_descriptor_limit() -> bool:
         return False
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return True
+
+
+def refuse_few_descriptors(least: int) -> None:
+    """Raise InsituError if this process cannot open ``least`` files more than it has open."""
+    held: list[int] = []
+    try:
+        held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        held += [os.dup(held[0]) for _ in range(least - 1)]
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        text = os.strerror(errno.EMFILE)
+        raise InsituError(f"{text}: {least} more are needed", remedy=remedy(text)) from None
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def refuse_little_memory(least: int) -> None:

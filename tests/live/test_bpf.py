@@ -1,11 +1,14 @@
 """bpf(2) on the running kernel: maps, ring buffers, the verifier's answers and its statistics."""
 
+import errno
 import os
+import resource
 import select
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -154,6 +157,27 @@ def test_a_refused_program_brings_the_verifiers_reason() -> None:
         bpf.load_program(instruction(0x79, 0, 5) + instruction(0x95), ProgramType.RAW_TRACEPOINT, name="broken")
     assert "R5 !read_ok" in caught.value.log
     assert "broken" in str(caught.value)
+
+
+def test_a_program_without_a_descriptor_left_is_not_refused_by_the_verifier() -> None:
+    """The verifier has accepted it: its log would be the wrong reason."""
+    two = instruction(0xB7), instruction(0x95)  # r0 = 0; exit
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 1, limits[1]))
+    try:
+        while len(held) < 10_000:
+            with suppress(OSError):
+                held.append(os.dup(held[0]))
+                continue
+            break
+        with pytest.raises(bpf.BpfError, match="Too many open files") as refused:
+            bpf.load_program(b"".join(two), ProgramType.RAW_TRACEPOINT, name="two")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in held:
+            os.close(descriptor)
+    assert (refused.value.errno, refused.value.log) == (errno.EMFILE, "")
 
 
 def test_a_long_log_is_read_whole() -> None:

@@ -37,7 +37,9 @@ def test_a_process_that_has_ended_is_said_to_have(words: str, zombie: int, tmp_p
 
 
 def test_no_header_is_printed_before_user_functions_are_attached() -> None:
-    """A limit of descriptors that it cannot raise keeps it from attaching."""
-    shell = f"ulimit -n 8; exec {sys.executable} -m insitu calls --user -q {sys.executable} -c pass"
+    """A limit of descriptors that it cannot raise, and that only shows when it attaches, keeps it from that."""
+    late = "from insitu import cli, limits; limits.refuse_few_descriptors = lambda least: None; exit(cli.main())"
+    shell = f"ulimit -n 8; exec {sys.executable} -c '{late}' calls --user -q {sys.executable} -c pass"
     done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    assert "Too many open files" in done.stderr
     assert done.returncode != 0 and "duration" not in done.stdout + done.stderr

@@ -45,6 +45,24 @@ def test_a_signal_ends_the_delivery_and_what_is_left_out_is_said(capsys: pytest.
     delivery.rest(Leaving(interrupts, 0.0))
     assert len(got) == 1
     left = (len(RECORDS) - len(got[0])) >> 10
-    assert capsys.readouterr().err == f"insitu: interrupted: {left} KiB of records are not shown\n"
+    said = f"insitu: interrupted: {left} KiB of records not shown (-o NAME.insitu records all)\n"
+    assert capsys.readouterr().err == said
+    delivery.close()
+    interrupts.__exit__(None, None, None)
+
+
+def test_the_end_of_the_time_ends_the_delivery_as_a_signal_does(capsys: pytest.CaptureFixture[str]) -> None:
+    interrupts, got = Interrupts(), list[bytes]()
+    delivery = Delivery(got.append)
+    delivery.take(memoryview(RECORDS))
+    interrupts.time_over = True
+    delivery.rest(Leaving(interrupts, 0.0))
+    assert not got
+    left = len(RECORDS) >> 10
+    said = f"insitu: the time is over: {left} KiB of records not shown (-o NAME.insitu records all)\n"
+    assert capsys.readouterr().err == said
+    interrupts.time_over = False  # of the next run
+    delivery.rest(Leaving(interrupts, 0.0))
+    assert b"".join(got) == RECORDS
     delivery.close()
     interrupts.__exit__(None, None, None)

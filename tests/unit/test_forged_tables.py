@@ -15,6 +15,8 @@ from tests.unit.sessions import mixed_session, waits_session
 import insitu
 from insitu.errors import InsituError
 from insitu.kernel import procfs
+from insitu.session.call_table import KERNEL_FUNCTION
+from insitu.session.core_tables import SPAN
 from insitu.session.directory import create
 from insitu.session.expansion import size_sql
 from insitu.session.manifest import MANIFEST, Manifest
@@ -47,6 +49,18 @@ def wall_session(path: Path) -> Path:
         row |= {"dur_ns": [2_000_000_000, 1_000_000_000], "count": [1, 1], "stack": [stack, stack]}
         writer.append(WALL, row)
         writer.finish(end_ns=3_000_000_000)
+    return path
+
+
+def calls_session(path: Path) -> Path:
+    """Two calls of a kernel function, of which each took 5 microseconds."""
+    create(path, Manifest.here(procfs, start_ns=1_000), procfs)
+    with SessionWriter.on_disk(path) as writer:
+        utid = writer.processes.thread(5, writer.processes.process(5), name="a")
+        row: dict[str, list[Any]] = {"id": writer.span_ids(2).tolist(), "utid": [utid] * 2, "ts_ns": [1_000, 9_000]}
+        row |= {"dur_ns": [5_000] * 2, "self_ns": [5_000] * 2, "category": [KERNEL_FUNCTION] * 2, "name": ["f"] * 2}
+        writer.append(SPAN, row)
+        writer.finish(end_ns=20_000)
     return path
 
 
@@ -208,6 +222,30 @@ def test_the_longest_durations_are_added_up_whole(tmp_path: Path) -> None:
     session = forged(waits_session(tmp_path / "sent.insitu"), "event.blocked", "waited_ns", 2**56)
     with insitu.open(session) as opened:
         assert opened.stacks().weight.sum(dtype=np.int64) == 10 * 2**56
+
+
+# 2**59 nanoseconds are 18 years: no machine has recorded for so long.
+@pytest.mark.parametrize("words", [("why",), ("report", "--table", "wall"), ("flame",)])
+def test_wall_time_of_18_years_is_no_figure(tmp_path: Path, words: tuple[str, ...]) -> None:
+    session = forged(wall_session(tmp_path / "sent.insitu"), "wall", "dur_ns", 2**59, 1)
+    line = refusal(words[0], session, *words[1:])
+    assert line.startswith(f"insitu: {session}: wall: its ns are negative, or too many to be added up")
+
+
+@pytest.mark.parametrize("form", ["perfetto", "chrome", ""])
+def test_a_span_of_18_years_is_not_drawn(tmp_path: Path, form: str) -> None:
+    session = forged(mixed_session(tmp_path / "sent.insitu"), "span", "dur_ns", 2**59)
+    words = ["export", session, "-f", form] if form else ["timeline", session]
+    line = refusal(*words, "-o", tmp_path / "out")
+    assert line.startswith(f"insitu: {session}: damaged: ") and "of table span that cannot be" in line
+
+
+@pytest.mark.parametrize("column", ["dur_ns", "self_ns"])
+@pytest.mark.parametrize("value", [-2, 2**59, MOST])
+def test_calls_of_18_years_or_of_less_than_none_are_no_figures(tmp_path: Path, column: str, value: int) -> None:
+    session = forged(calls_session(tmp_path / "sent.insitu"), "span", column, value, 1)
+    line = refusal("report", session, "--slowest", "f")
+    assert line.startswith(f"insitu: {session}: span: its ns are negative, or too many")
 
 
 @pytest.mark.parametrize("column", ["ts_ns", "dur_ns"])

@@ -40,7 +40,33 @@ def limited(limit: str, words: str, places: dict[str, Path]) -> subprocess.Compl
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("files", [5, 8, 12])
+OPENING = ["delays -- true", "stat -- true", "top --web", "timeline --serve {session}", "lab ps", "proc 1"]
+
+
+@pytest.mark.parametrize("files", [5, 20])
+@pytest.mark.parametrize("words", COMMANDS + OPENING)
+def test_with_few_descriptors_every_command_names_the_limit_and_does_nothing(
+    places: dict[str, Path], words: str, files: int
+) -> None:
+    done = limited(f"-n {files}", words, places)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "insitu: Too many open files: 32 more are needed"
+        f" (this process may open {files} files; raise that: ulimit -n 1024)\n"
+    )
+    assert not list(places["directory"].iterdir())
+
+
+# With 3 or 4, Python itself does not start.
+@pytest.mark.parametrize("files", range(5, 21))
+def test_the_limit_is_named_however_low_it_is(places: dict[str, Path], files: int) -> None:
+    done = limited(f"-n {files}", "sql {session} 'from sample'", places)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("insitu: Too many open files: ")
+
+
+# Enough for the start, and few for what comes then.
+@pytest.mark.parametrize("files", [35, 40])
 @pytest.mark.parametrize("words", COMMANDS)
 def test_with_few_descriptors_a_command_works_or_names_the_limit(
     places: dict[str, Path], words: str, files: int
@@ -73,6 +99,35 @@ def test_a_query_without_memory_for_its_rows_names_the_limit(places: dict[str, P
     assert done.returncode == 1
     assert done.stderr.startswith("insitu: out of memory: 1024 MiB of address space are needed")
     assert done.stderr.count("\n") == 1
+
+
+EXHAUSTED = """
+import os, resource, sys
+import insitu.kernel.taskstats, insitu.inspect.socket_list, insitu.lab.qmp, asyncio.selector_events
+import pyroute2, qemu.qmp, pyroute2.netlink.generic, pyroute2.netlink.diag, pyroute2.netlink.taskstats
+from insitu.errors import InsituError
+from pathlib import Path
+soft = len(os.listdir("/proc/self/fd")) - 1 + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
+calls = {
+    "delays": insitu.kernel.taskstats.TaskStats,
+    "sockets": lambda: insitu.inspect.socket_list.sockets_of(os.getpid()),
+    "qmp": lambda: insitu.lab.qmp.Qmp(Path("/nonexistent")),
+}
+try:
+    calls[sys.argv[2]]()
+except InsituError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("left", [1, 3, 5, 7])
+@pytest.mark.parametrize("what", ["delays", "sockets", "qmp"])
+def test_an_event_loop_without_descriptors_leaves_no_traceback(what: str, left: int) -> None:
+    words = [sys.executable, "-c", EXHAUSTED, str(left), what]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Too many open files: 8 more are needed (this process may open ")
 
 
 def test_a_full_disk_names_the_session_and_leaves_nothing(places: dict[str, Path], monkeypatch: pytest.MonkeyPatch):

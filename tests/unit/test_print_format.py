@@ -40,6 +40,7 @@ def shown(text: str, **values) -> str:
         ('"%s", __get_cpumask(m)', {"m": bytes([0b10111, 1])}, "0-2,4,8"),
         ('"%s", !(REC->a == 3 && REC->b != 4 || 0) ? "no" : "yes"', {"a": 3, "b": 5}, "yes"),
         ('"%lx", ~0x0fUL & 0xff', {}, "f0"),
+        ('"%d", REC->a ? 1 : "x" + 1', {"a": 1}, "1"),
     ],
 )
 def test_a_format_is_printed_as_c_would(text, values, expected):

@@ -3,10 +3,12 @@
 import itertools
 
 import numpy as np
+import pytest
 
 from insitu.convert.formats.perf_records import EventAttr, SampleDecoder
 from insitu.convert.formats.perf_stream import walk
 from insitu.convert.stacks import Chains, StackInterner, chains_of
+from insitu.session import interning
 from insitu.session.interning import StackTree
 
 from . import perf_bytes as pb
@@ -107,3 +109,35 @@ def test_the_node_of_any_chain_leads_back_to_its_frames():
                 found.append(int(frame[node]))
                 node = int(parent[node])
             assert found == wanted
+
+
+@pytest.mark.parametrize("recent", [3, 1 << 16])
+def test_a_stack_has_one_node_whether_it_comes_alone_or_with_others(
+    recent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interning, "_MOST_RECENT", recent)
+    random = np.random.default_rng(2)
+    tree = StackTree()
+    known: dict[tuple[int, ...], int] = {}
+    prefixes: set[tuple[int, ...]] = {()}
+    for turn in range(60):
+        stacks = [tuple(random.integers(0, 5, int(random.integers(0, 6))).tolist()) for _ in range(7)]
+        prefixes |= {stack[at:] for stack in stacks for at in range(len(stack))}
+        if turn % 3:
+            nodes = [tree.one(stack) for stack in stacks]
+        else:
+            frames = np.array([frame for stack in stacks for frame in stack], np.int32)
+            nodes = tree.add(np.cumsum([0, *map(len, stacks)]), frames).tolist()
+        for stack, node in zip(stacks, nodes, strict=True):
+            assert known.setdefault(stack, node) == node
+        assert len(tree) == len(prefixes)
+    assert len(tree) == len(prefixes) == len(tree.parent) == len(tree.frame) == len(tree.depth)
+    parent, frame = tree.parent.tolist(), tree.frame.tolist()
+    for stack, node in known.items():
+        assert tree.depth[node] == len(stack)
+        found = []
+        while node:
+            found.append(frame[node])
+            assert parent[node] < node
+            node = parent[node]
+        assert tuple(found) == stack

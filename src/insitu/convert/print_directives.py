@@ -69,12 +69,17 @@ def _directive(
     digits = int(match["precision"]) if match["precision"] and precision is None else None
     if given > _MOST_SHOWN or (digits or 0) > _MOST_SHOWN:
         raise UnknownError
-    show = _pointer(kind, symbol) if kind[0] == "p" else _number(kind, match["size"] or "", flags, digits)
+    if kind == "s":
+        show: Callable[[Any], str] = _text
+    else:
+        show = _pointer(kind, symbol) if kind[0] == "p" else _number(kind, match["size"] or "", flags, digits)
+    if width is None and not given and (kind != "s" or (digits is None and precision is None)):
+        return lambda values: show(value(values))
 
     def text(values: Values) -> str:
         found = value(values)
         size = min(abs(width(values)), _MOST_SHOWN) if width is not None and kind[0] != "p" else given
-        shown = _text(found) if kind == "s" else show(found)
+        shown = show(found)
         if kind == "s" and (digits is not None or precision is not None):
             shown = shown[: digits if precision is None else max(precision(values), 0)]
         if len(shown) >= size:

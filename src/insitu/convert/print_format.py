@@ -10,6 +10,7 @@ import operator
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from insitu.convert.print_directives import Expression, Printer, UnknownError, Values, pieces
@@ -107,6 +108,16 @@ def printer(
     return text_of
 
 
+class _Literal:
+    """An expression that is the same for every event: operators on such are computed once, when they are parsed."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self, values: Values) -> Any:
+        return self.value
+
+
 class _Parser:
     def __init__(self, text: str, constant: Callable[[str], int | None]) -> None:
         self._constant = constant
@@ -202,10 +213,10 @@ class _Parser:
     def _unary(self) -> Expression:
         if self.take("-"):
             inner = self._unary()
-            return lambda values: -_number(inner(values))
+            return _applied(operator.sub, _Literal(0), inner)
         if self.take("~"):
             inner = self._unary()
-            return lambda values: ~_number(inner(values))
+            return _applied(operator.xor, _Literal(-1), inner)
         if self.take("!"):
             inner = self._unary()
             return lambda values: int(not inner(values))
@@ -246,14 +257,14 @@ class _Parser:
         self._at += 1
         if kind == "n":
             number = int(text, 0) if not text.startswith("0") or text[1:2] in "xX" else int(text, 8)
-            return lambda values: number
+            return _Literal(number)
         if kind == "s":
             self._at -= 1
             string = self.string()
-            return lambda values: string
+            return _Literal(string)
         if kind == "c":
             code = ord(_ESCAPES.get(text[1:], text[-1]) if text.startswith("\\") else text)
-            return lambda values: code
+            return _Literal(code)
         if (kind, text) == ("p", "("):
             found = self.expression()
             self.need(")")
@@ -271,7 +282,7 @@ class _Parser:
             number = self._constant(name)
             if number is None:
                 raise UnknownError
-            return lambda values: number
+            return _Literal(number)
         make = FUNCTIONS.get(name)
         if make is None:
             raise UnknownError
@@ -294,7 +305,13 @@ class _Parser:
 
 
 def _applied(action: Callable[[Any, Any], Any], left: Expression, right: Expression) -> Expression:
-    return lambda values: _number(action(_number(left(values)), _number(right(values))))
+    def compute(values: Values) -> int:
+        return _number(action(_number(left(values)), _number(right(values))))
+
+    if isinstance(left, _Literal) and isinstance(right, _Literal):
+        with suppress(*_FAILURES):  # nobody may want the result, as of a branch
+            return _Literal(compute(_NOTHING))
+    return compute
 
 
 def _number(value: Any) -> int:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
+from insitu.limits import EVENT_LOOP_FILES, refuse_few_descriptors
+
 __all__ = ["Socket", "sockets_of"]
 
 _MOST_BYTES: Final = 64 << 20  # of one table
@@ -63,7 +65,10 @@ class Socket(NamedTuple):
 
 
 def sockets_of(pid: int) -> dict[int, Socket]:
-    """The sockets that a process's network namespace has. What cannot be read is left out."""
+    """The sockets that a process's network namespace has. What cannot be read is left out.
+
+    Raises InsituError if this process has too many files open itself.
+    """
     found: dict[int, Socket] = {}
     ends: dict[tuple[str, str], int] = {}
     for table in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
@@ -143,6 +148,7 @@ def _unix_peers() -> Mapping[int, int]:
                     found[int(each["udiag_ino"])] = int(peer)
         return found
 
+    refuse_few_descriptors(EVENT_LOOP_FILES)
     # pyroute2 runs the event loop of the thread: the caller's own, such as a notebook's, must not be in its way.
     with ThreadPoolExecutor(max_workers=1) as other:
         return other.submit(ask).result()

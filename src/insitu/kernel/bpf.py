@@ -163,7 +163,7 @@ def load_program(
                 busy += 1
             elif error.errno == errno.ENOSPC and level and log_bytes < _MAX_LOG_BYTES:
                 log_bytes *= 8
-            elif not level and error.errno not in (errno.EPERM, errno.ENOSYS):
+            elif not level and error.errno not in (errno.EPERM, errno.ENOSYS, errno.EMFILE):
                 level = 1
             else:
                 raise refusal(f"load program {name or '(unnamed)'}", error, _text(log)) from None

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
+from insitu.limits import EVENT_LOOP_FILES, refuse_few_descriptors
 
 __all__ = ["KINDS", "Delays", "EndNotices", "Ended", "TaskStats", "offsets"]
 
@@ -112,7 +113,7 @@ class TaskStats:
     """A netlink socket that asks for processes. Close it after use."""
 
     def __init__(self) -> None:
-        """Raises InsituError where the kernel has no taskstats, or this user may not ask."""
+        """Raises InsituError where the kernel has no taskstats, this user may not ask, or too many files are open."""
         from pyroute2.netlink import genlmsg, nla
         from pyroute2.netlink.exceptions import NetlinkError
         from pyroute2.netlink.generic import GenericNetlinkSocket
@@ -133,6 +134,7 @@ class TaskStats:
         self.accounts_all = procfs.sysctl("kernel.task_delayacct") != "0"
         self._new_message = tcmd
         self._error = NetlinkError
+        refuse_few_descriptors(EVENT_LOOP_FILES)
         # pyroute2 runs the event loop of its thread: the caller's own, such as a notebook's, must not be in its way.
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._socket = self._thread.submit(GenericNetlinkSocket).result()

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from insitu.errors import InsituError
+from insitu.limits import EVENT_LOOP_FILES, refuse_few_descriptors
 
 __all__ = ["Qmp", "QmpError"]
 
@@ -24,7 +25,11 @@ class Qmp:
     """A connection to QEMU's monitor, ready for commands."""
 
     def __init__(self, path: Path, timeout: float = 10.0) -> None:
-        """Connect to the Unix socket ``path``. Raises QmpError if QEMU is not ready within ``timeout`` seconds."""
+        """Connect to the Unix socket ``path``.
+
+        Raises QmpError if QEMU is not ready within ``timeout`` seconds, InsituError if too many files are open.
+        """
+        refuse_few_descriptors(EVENT_LOOP_FILES)
         import asyncio
 
         from qemu.qmp import ConnectError, QMPClient

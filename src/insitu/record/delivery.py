@@ -19,28 +19,36 @@ __all__ = ["LEAVE_AFTER_S", "Delivery", "Leaving"]
 
 _PIECE_BYTES: Final = 1 << 16
 
-LEAVE_AFTER_S: Final = 5.0
-"""For how long what has been recorded is still shown once somebody has asked to stop."""
+LEAVE_AFTER_S: Final = 2.0
+"""For how long what has been recorded is still shown once the time is over or somebody has asked to stop."""
 
 
 class Leaving:
-    """Whether it is time to leave the rest: some seconds after it was first seen that somebody has asked to stop."""
+    """Whether it is time to leave the rest: some seconds after it was first seen that the run is to stop.
+
+    That is so when a signal has come, and when its duration is over; not when the target has ended by itself.
+    """
 
     def __init__(self, interrupts: Interrupts | None, after_s: float = LEAVE_AFTER_S) -> None:
         self._interrupts, self._after_s = interrupts, after_s
         self._until_s: float | None = None
 
     def __bool__(self) -> bool:
-        if self._interrupts is None or not self._interrupts.asked():
+        if self._interrupts is None or not (self._interrupts.asked() or self._interrupts.time_over):
             return False
         now_s = time.monotonic()
         if self._until_s is None:
             self._until_s = now_s + self._after_s
         return now_s >= self._until_s
 
-    def say(self, left_bytes: int) -> None:
-        """Say what is left out."""
-        messages.note(f"interrupted: {max(left_bytes >> 10, 1)} KiB of records are not shown")
+    def say(self, left: str) -> None:
+        """Say what is left out, as in "3 events"."""
+        why = "interrupted" if self._interrupts and self._interrupts.asked() else "the time is over"
+        messages.note(f"{why}: {left} not shown (-o NAME.insitu records all)")
+
+    def say_bytes(self, left_bytes: int) -> None:
+        """Say how many bytes of records are left out."""
+        self.say(f"{max(left_bytes >> 10, 1)} KiB of records")
 
 
 class Delivery:
@@ -73,7 +81,7 @@ class Delivery:
         """Deliver everything that waits, unless it is time to leave it."""
         while self._spool:
             if leaving:
-                leaving.say(self._spool.size_bytes)
+                leaving.say_bytes(self._spool.size_bytes)
                 return
             self._deliver(self._spool.take())
 

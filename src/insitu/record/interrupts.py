@@ -28,6 +28,8 @@ class Interrupts:
         self.count = 0
         self.first = self.last = 0
         """The first and the last signal that has arrived; 0: none."""
+        self.time_over = False
+        """Whether the duration of the run that ends now is over: that asks to stop as a signal does."""
         self._leaving = False
         self.fd, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._before: dict[int, Any] = {}

@@ -56,6 +56,8 @@ class Loop:
         self._targets = {launched.pidfd} if launched else set(self._owned)
         self._over = bool(pids) and not self._targets
         self._ending = False
+        self.time_over = False
+        """Whether it ended because the duration is over."""
         self._poll = select.poll()
         for fd in self._targets:
             self._poll.register(fd, select.POLLIN)
@@ -78,6 +80,7 @@ class Loop:
         if self._seconds is not None:
             left = self._seconds - self.elapsed_s
             if left <= 0:
+                self.time_over = True
                 return False
             wait_s = min(wait_s, left)
         for fd, _ in self._poll.poll(wait_s * 1000):

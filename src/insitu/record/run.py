@@ -234,6 +234,8 @@ class Run:
         """Stop the sources, end the command, and keep losses and status."""
         loop = self._started
         end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        if self._interrupts:
+            self._interrupts.time_over = loop.time_over
         with self._interrupts.abandonable() if self._interrupts else contextlib.nullcontext():
             for source in self._sources:
                 with self._failing():

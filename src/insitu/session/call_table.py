@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from insitu.session.core_tables import SAMPLE, SPAN, THREAD
 from insitu.session.distinct import groups
+from insitu.session.weighted_stacks import check_durations
 
 if TYPE_CHECKING:
     from insitu.session.query import Database
@@ -96,6 +97,8 @@ def load_calls(database: Database) -> CallTable:
             found[name] = found[name][order]
     parent = _rows_of(found.pop("parent"), ids)
     columns = {name: found[name] for name in ("ts_ns", "dur_ns", "self_ns", "utid", "cpu", "function")}
+    for times in (columns["dur_ns"], columns["self_ns"]):
+        check_durations(times[times != -1], f"{database.called[0]}: {SPAN.name}")
     depth = _depths(parent)
     table = CallTable(
         **columns,

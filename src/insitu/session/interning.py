@@ -14,6 +14,8 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
+_MOST_RECENT = 1 << 16
+
 
 class GrowingIndex:
     """Numbers u64 keys from 0 in the order of their first appearance."""
@@ -21,12 +23,38 @@ class GrowingIndex:
     def __init__(self) -> None:
         self._keys: U64 = np.zeros(0, np.uint64)
         self._ids: I64 = np.zeros(0, np.int64)
+        self._recent: dict[int, int] = {}  # those that came one by one, and are not in the arrays yet
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._keys) + len(self._recent)
+
+    def one(self, key: int) -> int:
+        """The id of one key; it is new if it was the length before."""
+        known = self._recent.get(key)
+        if known is not None:
+            return known
+        at = int(np.searchsorted(self._keys, np.uint64(key)))
+        if at < len(self._keys) and int(self._keys[at]) == key:
+            return int(self._ids[at])
+        number = len(self)
+        self._recent[key] = number
+        if len(self._recent) > _MOST_RECENT:
+            self._settle()
+        return number
+
+    def _settle(self) -> None:
+        keys = np.fromiter(self._recent.keys(), np.uint64, len(self._recent))
+        ids = np.fromiter(self._recent.values(), np.int64, len(self._recent))
+        order = np.argsort(keys)
+        at = np.searchsorted(self._keys, keys[order])
+        self._keys = np.insert(self._keys, at, keys[order])
+        self._ids = np.insert(self._ids, at, ids[order])
+        self._recent = {}
 
     def number(self, keys: U64) -> tuple[I64, I64]:
         """The id of each key, and for each new id, ascending, a row of ``keys`` that has it."""
+        if self._recent:
+            self._settle()
         found, inverse = distinct(keys)
         at = np.searchsorted(self._keys, found)
         known = np.zeros(len(found), np.bool_)
@@ -72,6 +100,7 @@ class StackTree:
         self._parents: list[I32] = [np.zeros(1, np.int32)]
         self._frames: list[I32] = [np.full(1, -1, np.int32)]
         self._depths: list[I32] = [np.zeros(1, np.int32)]
+        self._recent: list[tuple[int, int, int]] = []  # parent, frame and depth of nodes that came one by one
         self._index = GrowingIndex()
         self._index.number(np.full(1, 2**64 - 1, np.uint64))  # the root: nodes are numbered from 1 on
 
@@ -83,6 +112,7 @@ class StackTree:
 
         With ``outer`` these frames are on top of the stacks of these nodes.
         """
+        self._settle()
         depth = np.diff(offset)
         ends = offset[1:]
         at = np.zeros(len(depth), np.int32) if outer is None else outer.copy()
@@ -104,7 +134,22 @@ class StackTree:
 
     def one(self, frames: Sequence[int]) -> int:
         """The node of one stack, its frames innermost first."""
-        return int(self.add(np.array([0, len(frames)], np.int64), np.array(frames, np.int32))[0])
+        at = 0
+        for depth, frame in enumerate(reversed(frames), 1):
+            count = len(self._index)
+            node = self._index.one(at << 32 | frame)
+            if node == count:
+                self._recent.append((at, frame, depth))
+            at = node
+        return at
+
+    def _settle(self) -> None:
+        """Put the nodes that came one by one into the arrays, before others follow or all are asked for."""
+        if self._recent:
+            new = np.array(self._recent, np.int32)
+            for parts, values in zip((self._parents, self._frames, self._depths), new.T, strict=True):
+                parts.append(values.copy())
+            self._recent = []
 
     def join(self, outer: I32, inner: I32) -> I32:
         """The nodes of combined stacks: frames of ``inner[i]`` on top of those of ``outer[i]``."""
@@ -133,16 +178,19 @@ class StackTree:
     @property
     def parent(self) -> I32:
         """The parent of each node."""
+        self._settle()
         return _joined(self._parents)
 
     @property
     def frame(self) -> I32:
         """The frame of each node, -1 for the root."""
+        self._settle()
         return _joined(self._frames)
 
     @property
     def depth(self) -> I32:
         """The number of frames of each node's stack."""
+        self._settle()
         return _joined(self._depths)
 
 

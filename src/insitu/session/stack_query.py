@@ -18,6 +18,7 @@ from insitu.session.manifest import Manifest
 from insitu.session.query import Database
 from insitu.session.schema import Column, Table, quoted
 from insitu.session.weighted_stacks import (
+    MOST_DURATION_NS,
     MOST_WEIGHT,
     Selection,
     ThreadLabel,
@@ -188,7 +189,7 @@ class _Rows:
         keys = self._keys if by_thread else {"stack": self._keys["stack"]}
         terms = {**keys, "count": "count(*)"}
         if self.weight is not None:
-            own = _zero_for_null(self.weight)
+            own = _weight_sql(self.weight)
             # One that cannot be is there for check_rows(), whatever else is added to it.
             terms["weight"] = (
                 f"case when min({own}) < 0 then -1 else least(sum({own}), {2 * MOST_WEIGHT})::bigint end"
@@ -204,7 +205,7 @@ class _Rows:
         """Every row, or those of times in a window (both ends included); ``ordered`` by time."""
         terms = {**self._keys, "ts_ns": quoted(self.time_column.name)}
         if self.weight is not None and weights:
-            terms["weight"] = _zero_for_null(self.weight)
+            terms["weight"] = _weight_sql(self.weight)
         if window is None:
             source = self.database.bounded(self.table.name, texts=False)
         else:
@@ -320,8 +321,10 @@ def _weight(database: Database, table: Table, asked: str) -> Any:
     return table.weights[0] if table.weights else None
 
 
-def _zero_for_null(column: Column) -> str:
-    return f"coalesce({quoted(column.name)}, 0)"
+def _weight_sql(column: Column) -> str:
+    """What a row weighs, 0 for null; -1, which no row may weigh, for a duration that cannot be."""
+    own = f"coalesce({quoted(column.name)}, 0)"
+    return f"case when {own} > {MOST_DURATION_NS} then -1 else {own} end" if column.type == "duration" else own
 
 
 def _range(ts: Any, first: int, want: Selection) -> str:

@@ -19,12 +19,14 @@ from insitu.session.manifest import Manifest
 from insitu.symbols.frame import Frame
 
 __all__ = [
+    "MOST_DURATION_NS",
     "MOST_WEIGHT",
     "Selection",
     "ThreadLabel",
     "TimedRows",
     "Value",
     "WeightedStacks",
+    "check_durations",
     "check_rows",
     "check_tree",
     "check_weights",
@@ -44,6 +46,9 @@ Value = Literal["count", "weight"]
 
 MOST_WEIGHT: Final = 1 << 60
 """Of all rows of a table together; 36 years in nanoseconds, and 64 bits have room for those of several tables."""
+
+MOST_DURATION_NS: Final = 1 << 56
+"""Of one row; two years, and no recording lasts as long."""
 
 
 class ThreadLabel(NamedTuple):
@@ -298,6 +303,12 @@ def check_weights(weights: NDArray[Any], where: str, unit: str) -> None:
         raise InsituError(
             f"{where}: its {unit} are negative, or too many to be added up", remedy="insitu sql shows the rows"
         )
+
+
+def check_durations(durations: I64, where: str) -> None:
+    """The same for durations of rows in nanoseconds, of which none is longer than MOST_DURATION_NS."""
+    is_long = len(durations) > 0 and durations.max() > MOST_DURATION_NS
+    check_weights(np.full(1, -1) if is_long else durations, where, "ns")
 
 
 def chosen(stacks: WeightedStacks, want: Selection) -> WeightedStacks:

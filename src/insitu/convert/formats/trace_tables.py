@@ -10,6 +10,7 @@ from insitu.convert.event_schema import HEAD, field_of
 from insitu.convert.trace_events import recorded_formats
 from insitu.errors import InsituError, damaged_recording
 from insitu.session.machines import machines
+from insitu.session.weighted_stacks import MOST_DURATION_NS
 from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
@@ -164,7 +165,8 @@ def spans(session: "Session", threads: int) -> Spans | None:
     duration = _ints(found["dur_ns"].fill_null(-1))
     category, categories = coded(found["category"])
     name, names = coded(found["name"])
-    if len(ts_ns) and (max(int(ts_ns.max()), int(duration.max())) > OPEN_NS or int(ts_ns.min()) < -OPEN_NS):
+    longest = int(duration.max(initial=0))
+    if len(ts_ns) and (longest > MOST_DURATION_NS or ts_ns.max() > OPEN_NS or ts_ns.min() < -OPEN_NS):
         raise damaged_recording(session.name, "times or durations of table span that cannot be")
     end_ns = np.where(duration < 0, OPEN_NS, ts_ns + duration)
     return Spans(

@@ -156,13 +156,13 @@ class SyscallsSource(GeneratedSource):
         return taken
 
     def stop(self, end_ns: int) -> None:
-        """Detach, and deliver everything that is left; some seconds of it where somebody has asked to stop."""
+        """Detach, and deliver everything that is left; some seconds of it where the run did not end by itself."""
         super().stop(end_ns)
         if self._deliver is not None:
             leaving = Leaving(self._target.interrupts)
             while self._unread or self._spool:
                 if leaving:
-                    leaving.say(len(self._unread) - self._unread_at + self._spool.size_bytes)
+                    leaving.say_bytes(len(self._unread) - self._unread_at + self._spool.size_bytes)
                     break
                 self._deliver_some(time.monotonic() + _TURN_S)
             if self._joiner is not None:

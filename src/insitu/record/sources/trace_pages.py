@@ -17,6 +17,7 @@ from insitu.files import new_file, write_all
 from insitu.kernel import procfs
 from insitu.kernel.trace_instance import Shared, TraceInstance, trace_page_bytes
 from insitu.kernel.tracefs import Tracefs
+from insitu.plurals import counted
 from insitu.record.delivery import Leaving
 from insitu.record.source import Loss, Target
 
@@ -233,14 +234,14 @@ class TracePagesSource:
         return found + bytes(self._page_bytes - len(found)) if found else b""
 
     def stop(self, end_ns: int) -> None:
-        """Stop tracing, and move the rest; some seconds of it where it is shown and somebody has asked to stop.
+        """Stop tracing, and move the rest; some seconds of it where it is shown and the run did not end by itself.
         Raises OSError when the disk is full."""
         self.instance.write("tracing_on", "0")
         leaving = Leaving(self._target.interrupts)
         self._drained(at_end=True)
         while self._more:
             if leaving and not self._files:  # a recording is kept whole
-                leaving.say(self._waiting_bytes())
+                leaving.say(counted(self._waiting_events(), "event"))
                 break
             self._drained(at_end=True)
         if self.at_end is not None:
@@ -251,8 +252,8 @@ class TracePagesSource:
                 if number := counts.get(name, 0):
                     self._losses.append(Loss(what, number, cpu))
 
-    def _waiting_bytes(self) -> int:
-        return sum(self.instance.counts(cpu).get("bytes", 0) for cpu in self.instance.cpus)
+    def _waiting_events(self) -> int:
+        return sum(self.instance.counts(cpu).get("entries", 0) for cpu in self.instance.cpus)
 
     def losses(self) -> Sequence[Loss]:
         """What the kernel overwrote or dropped, by CPU."""

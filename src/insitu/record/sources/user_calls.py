@@ -291,7 +291,7 @@ class UserCallsSource(GeneratedSource):
         return taken
 
     def stop(self, end_ns: int) -> None:
-        """Detach, and deliver everything that is left; some seconds of it where somebody has asked to stop."""
+        """Detach, and deliver everything that is left; some seconds of it where the run did not end by itself."""
         super().stop(end_ns)
         if self._delivery is not None:
             self._delivery.rest(Leaving(self._target.interrupts if self._target else None))

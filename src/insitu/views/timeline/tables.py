@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.errors import InsituError
+from insitu.errors import InsituError, damaged_recording
 from insitu.session.core_tables import COUNTER, LOST, SAMPLE, SPAN, SYSCALL, THREAD_STATE
 from insitu.session.machines import machines
+from insitu.session.parquet import literal
 from insitu.session.reader import Session
 from insitu.session.schema import Table, quoted, quoted_table
 from insitu.session.stack_query import stack_tree
+from insitu.session.weighted_stacks import MOST_DURATION_NS
 from insitu.views.page_data import TIMELINE_ARRAYS, TimelineMeta
 from insitu.views.timeline.states import off_cpu_states
 from insitu.views.timeline.threads import number_threads
@@ -164,14 +166,20 @@ def _extent(session: Session, events: Sequence[Table]) -> tuple[int, int]:
     """The first time, and the last."""
     with_times = [table for table in (THREAD_STATE, SPAN, SAMPLE, COUNTER) if table.name in session.tables]
     terms = [
-        f"select min(ts_ns) as low, max(ts_ns{' + coalesce(dur_ns, 0)' if table.column('dur_ns') else ''}) as high"
+        f"select min(ts_ns) as low, max(ts_ns{' + coalesce(dur_ns, 0)' if has_duration else ''}) as high,"
+        f" {'max(dur_ns)' if has_duration else 'null'} as longest, {literal(table.name)} as name"
         f" from {quoted_table(table.name)}"
         for table in (*with_times, *events)
+        for has_duration in [table.column("dur_ns") is not None]
     ]
     low: Any = None
     high: Any = None
     if terms:
-        low, high = session.sql(f"select min(low), max(high) from ({' union all '.join(terms)})").row(0)
+        low, high, longest, name = session.sql(
+            f"select min(low), max(high), max(longest), arg_max(name, longest) from ({' union all '.join(terms)})"
+        ).row(0)
+        if longest is not None and longest > MOST_DURATION_NS:
+            raise damaged_recording(session.name, f"a duration of table {name} that cannot be")
     if low is None:
         raise InsituError(
             f"{session.name}: nothing in it has a time",
