@@ -3,9 +3,9 @@
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
-import shutil
 from pathlib import Path
 
 import numpy as np
