@@ -21,7 +21,7 @@ def written(path: Path, kind: str, *parts: Any, nullable: bool = False) -> Path:
     table = Table("event.one", "", (Column("c", kind, nullable=nullable),))
     target = path / "0.parquet"
     with duckdb.connect() as connection:
-        write_part(connection, target, table, [{"c": part} for part in parts], lasting=False)
+        write_part(lambda: connection, target, table, [{"c": part} for part in parts], lasting=False)
         codecs = connection.sql(f"select distinct compression from parquet_metadata('{target}')").fetchall()
     assert codecs == [("UNCOMPRESSED",)]
     return target
@@ -115,7 +115,7 @@ def test_a_part_without_rows_has_its_columns_and_description(tmp_path: Path) -> 
     table = Table("event.none", "no rows", (Column("n", "integer"), Column("t", "text"), Column("b", "blob")))
     target = tmp_path / "0.parquet"
     with duckdb.connect() as connection:
-        write_part(connection, target, table, [], lasting=False)
+        write_part(lambda: connection, target, table, [], lasting=False)
         found = connection.sql(f"select * from '{target}'")
         assert (found.columns, [str(kind) for kind in found.types]) == (
             ["n", "t", "b"],
@@ -132,5 +132,5 @@ def test_what_only_polars_holds_is_written_by_polars(tmp_path: Path) -> None:
     values = pl.Series([[1], [], [2, 3]])
     table = Table("event.one", "", (Column("c", "nested"),))
     with duckdb.connect() as connection:
-        write_part(connection, tmp_path / "0.parquet", table, [{"c": values}], lasting=False)
+        write_part(lambda: connection, tmp_path / "0.parquet", table, [{"c": values}], lasting=False)
     assert_read(tmp_path / "0.parquet", values.to_list())

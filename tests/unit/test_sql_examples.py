@@ -4,6 +4,8 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +135,20 @@ def test_tables_are_listed_with_what_a_row_is(path: Path, capsys: pytest.Capture
     assert "took_ns\tduration\tns\t" in capsys.readouterr().out
     assert main(["sql", str(path), ".tables nothing"]) == 1
     assert "no table nothing" in capsys.readouterr().err
+
+
+def test_tables_are_listed_without_polars_in_every_form(path: Path) -> None:
+    script = "import sys; from insitu.cli import main; main(sys.argv[1:]); print('polars' in sys.modules)"
+    doc = "A file that was opened."
+    for form, line in (
+        ("tsv", f"event.open\ttable\t2\t{doc}"),
+        ("json", f'"name":"event.open","kind":"table","rows":2,"a row is":"{doc}"'),
+        ("table", f"event.open table 2 {doc}"),
+    ):
+        words = ["sql", str(path), ".tables", "--format", form]
+        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
+        assert done.stdout.endswith("False\n")
+        assert line in (re.sub(" +", " ", done.stdout) if form == "table" else done.stdout)
 
 
 def test_a_table_shows_values_by_what_they_are_and_other_forms_plainly(

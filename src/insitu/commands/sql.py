@@ -67,7 +67,12 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from contextlib import ExitStack
 
-    from insitu.convert.open import open_session
+    from insitu.quick_imports import QuickImports
+
+    with QuickImports():
+        import insitu.session.query
+        import insitu.session.reader  # noqa: F401 - both are imported later, where others take them from
+        from insitu.convert.open import open_session
 
     form = args.format or ("json" if args.json else "table" if sys.stdout.isatty() else "tsv")
     runs, query = _split(args.words)
@@ -154,7 +159,7 @@ def _opened(sessions: "Sequence[Session]", allow_files: bool) -> "AbstractContex
 def _print_rows(database: "Database", query: str, form: str, parameters: Mapping[str, str]) -> None:
     from insitu.errors import InsituError
     from insitu.valid_text import valid_text
-    from insitu.views.rows import print_rows
+    from insitu.views.rows import print_listing, print_rows
     from insitu.views.tables import column_kinds, listed_tables
 
     for text in (query, *parameters.values()):
@@ -162,7 +167,7 @@ def _print_rows(database: "Database", query: str, form: str, parameters: Mapping
             raise InsituError(f"{text!r}: not UTF-8", status=2)
     command, *tables = query.strip().rstrip(";").split() or [""]
     if command in (".tables", ".schema"):
-        print_rows(listed_tables(database, tables[0] if tables else ""), form)
+        print_listing(listed_tables(database, tables[0] if tables else ""), form)
         return
     if command == ".help":
         print(_HELP)

@@ -186,7 +186,7 @@ class StateJoiner:
 
         # In the order of time again.
         size = len(order)
-        rows = _scattered(size, place, given, np.bool_)
+        rows = np.flatnonzero(_scattered(size, place, given, np.bool_))
         state = _scattered(size, place, state, np.int8)[rows]
         found = ThreadStates(
             events.ts_ns[rows],
@@ -199,7 +199,7 @@ class StateJoiner:
             events.stack[rows],
         )
         events = events._replace(done=~_scattered(size, place[last], True, np.bool_))
-        self._held = _taken(events, _scattered(size, order[_needed(tid, at[last])], True, np.bool_))
+        self._held = _taken(events, np.flatnonzero(_scattered(size, order[_needed(tid, at[last])], True, np.bool_)))
         first = _first(self._start_ns or 0, events.ts_ns[ran], events.tid[ran], events.cpu[ran])
         return _concatenated([first, found]) if len(ran) else found
 

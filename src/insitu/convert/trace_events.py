@@ -25,7 +25,6 @@ from insitu.convert.trace_pages import (
     TASK,
     PageLayout,
     TraceRecords,
-    field_values,
     page_layout,
     texts,
     values_of,
@@ -58,10 +57,16 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 _TID: Final = TASK.name
-_HARDIRQ_OR_NMI: Final = 0x48  # TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI: include/linux/trace_events.h
+_FLAGS: Final = "common_flags"
+_HARDIRQ_OR_NMI: Final = 0x48
+"""TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI (include/linux/trace_events.h): of the thread that a hard interrupt interrupted.
+
+That thread knows nothing of what happens there. A softirq may be its own doing: what it sends to itself over the
+loopback device.
+"""
 _OTHERS: Final = (KERNEL_STACK, USER_STACK, *ENTRIES, *EXITS)
 _NAMES: Final = {"prev_comm": "prev_pid", "next_comm": "next_pid", "comm": "pid"}
-_INTEGERS: Final = ("common_type", "common_flags", "common_preempt_count", _TID)
+_INTEGERS: Final = ("common_type", _FLAGS, "common_preempt_count", _TID)
 _INTEGERS_OF: Final[Mapping[str, Sequence[str]]] = {
     KERNEL_STACK: ("size",),
     USER_STACK: ("tgid",),
@@ -202,8 +207,10 @@ class EventWriter:
         self._writer.lost(f"{self._name}: records of unknown events", self._unknown)
 
     def _write(self, kind: EventKind, records: TraceRecords, rows: I64, stacks: I32 | None) -> None:
-        columns = event_columns(records, rows, kind.format, names=self._thread_names)
+        common = (_TID, _FLAGS) if kind.label in WAKINGS else (_TID,)
+        columns = event_columns(records, rows, kind.format, common=common, names=self._thread_names)
         tid = columns.pop(_TID).astype(np.int32)
+        flags = columns.pop(_FLAGS, None)
         batch: dict[str, Any] = {
             "ts_ns": records.ts_ns[rows],
             "utid": self._writer.processes.utids(tid, records.ts_ns[rows]),
@@ -212,8 +219,8 @@ class EventWriter:
         }
         if self._syscalls is not None:
             self._syscalls.add(kind.label, batch, tid)
-        if kind.label in WAKINGS:
-            tid = np.where(_in_interrupt(records, rows, kind.format), 0, tid)
+        if kind.label in WAKINGS and flags is not None:
+            tid = np.where((flags & _HARDIRQ_OR_NMI) != 0, 0, tid)
         if self._scheduler is not None:
             self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
         for field in kind.format.fields:
@@ -229,24 +236,21 @@ class EventWriter:
         self._writer.append(table, batch)
 
 
-def _in_interrupt(records: TraceRecords, rows: I64, shape: EventFormat) -> Any:
-    """Whether events happened in a hard interrupt, of which the thread that it interrupted knows nothing.
-
-    A softirq may be the thread's own doing: what it sends to itself over the loopback device.
-    """
-    flags = next((field for field in shape.common if field.name == "common_flags"), None)
-    return False if flags is None else (field_values(records, rows, flags) & _HARDIRQ_OR_NMI) != 0
-
-
 def event_columns(
-    records: TraceRecords, rows: I64, shape: EventFormat, *, renamed: bool = True, names: ThreadNames | None = None
+    records: TraceRecords,
+    rows: I64,
+    shape: EventFormat,
+    *,
+    common: Sequence[str] = (_TID,),
+    renamed: bool = True,
+    names: ThreadNames | None = None,
 ) -> dict[str, Any]:
-    """The columns of some records of one kind: ``common_pid`` and the event's own fields, by name.
+    """The columns of some records of one kind: the fields ``common`` of all events and the event's own, by name.
 
     Not ``renamed``: also fields that are called as columns of ours have their own names. ``names`` finds and learns
     the names of threads.
     """
-    wanted = [field for field in shape.common if field.name == _TID] + list(shape.fields)
+    wanted = [field for field in shape.common if field.name in common] + list(shape.fields)
     own = column_of if renamed else str
     columns = (own(field.name) for field in wanted)
     found = dict(zip(columns, values_of(records, rows, wanted, () if names is None else _NAMES), strict=True))

@@ -52,7 +52,9 @@ _MISSED_EVENTS: Final = 1 << 31
 _MISSED_STORED: Final = 1 << 30
 _TOP_BITS: Final = np.int64(-(1 << 59))  # the five bits that a TIME_STAMP has no room for
 _PAGES_AT_ONCE: Final = 2048
-_STEPS: Final = 128  # records of a page that there is room for at first
+_STEPS: Final = (
+    136  # records of a page that there is room for at first; of a power of 2, pages would share cache sets
+)
 _PAGE_SIZES: Final = range(64, (1 << 22) + 1)
 _MOST_TEXT: Final = 4096
 _MOST_WHOLE: Final = 256  # bytes of a record that are copied though some may not be asked for

@@ -12,7 +12,7 @@ from insitu.convert.trace_pages import END_NS, PageLayout, TraceRecords, decode_
 
 __all__ = ["windows"]
 
-_WINDOW_BYTES: Final = 8 << 20
+_WINDOW_BYTES: Final = 16 << 20
 
 
 def windows(files: Mapping[int, FileBytes], layout: PageLayout) -> Iterator[TraceRecords]:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -39,11 +39,17 @@ _NO_SPACE = re.compile(r"No space left|os error 28|errno 28|Disk quota|os error 
 
 
 def write_part(
-    connection: "duckdb.DuckDBPyConnection", target: Path, table: Table, batches: Sequence[Batch], *, lasting: bool
+    connection: "Callable[[], duckdb.DuckDBPyConnection]",
+    target: Path,
+    table: Table,
+    batches: Sequence[Batch],
+    *,
+    lasting: bool,
 ) -> None:
     """Write batches with all of the table's columns, in the right types (see SessionWriter), as one parquet file.
 
-    Not ``lasting``: quicker and larger, where none of the columns is nested. Raises OSError when the disk is full.
+    ``connection`` is called where DuckDB is needed. Not ``lasting``: quicker and larger, where none of the columns
+    is nested. Raises OSError when the disk is full.
     """
     text = json.dumps(description(table))
     temporary = Path(name_beside(target))
@@ -59,7 +65,7 @@ def write_part(
                 if by_object or batch_rows(columns) >= _MANY_ROWS:
                     _write_with_polars(temporary, table, columns, text)
                 else:
-                    _write_with_duckdb(connection, temporary, table, columns, text)
+                    _write_with_duckdb(connection(), temporary, table, columns, text)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
     from types import TracebackType
 
+    from insitu.session.engine import duckdb
+
 __all__ = ["DiskTables", "MemoryTables", "SessionWriter", "TableStore"]
 
 I32 = NDArray[np.int32]
@@ -34,7 +37,7 @@ I64 = NDArray[np.int64]
 _PART_ROWS: Final = 1 << 22
 _LARGE_ROWS: Final = 1 << 18  # of a part that is worth a thread
 _MOST_LOST: Final = 1 << 53  # a sum of some hundred still fits
-_PENDING_BYTES: Final = 96 << 20  # bytes pending in all tables together
+_PENDING_BYTES: Final = 48 << 20  # bytes pending in all tables together
 
 
 class TableStore(Protocol):
@@ -49,13 +52,9 @@ class DiskTables:
 
     def __init__(self, path: Path, *, lasting: bool = True) -> None:
         """Not ``lasting``: for a session that is read once, quicker and larger."""
-        from insitu.session.engine import duckdb
-
         self.path = path
         self._lasting = lasting
         self.parts: dict[str, int] = {}
-        self._connection = duckdb.connect()
-        self._connection.execute("set threads = 1")  # a recorder's target has the other CPUs
         self._pool: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
 
@@ -78,7 +77,16 @@ class DiskTables:
         self._writing = self._pool.submit(self._write, target, table, batches)
 
     def _write(self, target: Path, table: Table, batches: Sequence[Batch]) -> None:
-        write_part(self._connection, target, table, batches, lasting=self._lasting)
+        write_part(lambda: self._connection, target, table, batches, lasting=self._lasting)
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """Made where one is needed: it takes 20 ms, and temporary sessions seldom need it."""
+        from insitu.session.engine import duckdb
+
+        connection = duckdb.connect()
+        connection.execute("set threads = 1")  # a recorder's target has the other CPUs
+        return connection
 
     def wait(self) -> None:
         """Wait until all parts are written. Raises OSError when the disk is full."""
@@ -90,7 +98,8 @@ class DiskTables:
         """End what is still being written, and close the connection."""
         if self._pool is not None:
             self._pool.shutdown()
-        self._connection.close()
+        if "_connection" in self.__dict__:
+            self._connection.close()
 
 
 class MemoryTables:

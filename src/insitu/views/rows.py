@@ -1,11 +1,13 @@
 """Rows of a query: a table for a person, or text for the next program."""
 
+import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from insitu.plurals import counted
+from insitu.valid_text import json_line
 from insitu.views.table import Cell, Column, Table
 from insitu.views.terminal import Block, Screen
 from insitu.views.values import value_text
@@ -13,9 +15,36 @@ from insitu.views.values import value_text
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["print_rows", "row_blocks"]
+__all__ = ["Listing", "print_listing", "print_rows", "row_blocks"]
 
 _LEAST_TEXT: Final = 12  # columns of a terminal; narrower, no path or name can be recognised
+
+
+class Listing(NamedTuple):
+    """Some rows of numbers and texts, for which Polars need not be started.
+
+    ``columns``: the name of each and whether it has numbers.
+    """
+
+    columns: Mapping[str, bool]
+    rows: Sequence[tuple[int | str | None, ...]]
+
+
+def print_listing(listing: Listing, form: str) -> None:
+    """Print rows in the forms of ``print_rows``."""
+    if form == "json":
+        print(json_line([dict(zip(listing.columns, row, strict=True)) for row in listing.rows]))
+    elif form == "table":
+        columns = [
+            Column(name, "right" if numbers else "left", fold=not numbers)
+            for name, numbers in listing.columns.items()
+        ]
+        rows = [[_cell(value) for value in row] for row in listing.rows]
+        screen = Screen.of(sys.stdout)
+        screen.write(_blocks(columns, rows, screen.width))
+    else:
+        lines = csv.writer(sys.stdout, delimiter="\t" if form == "tsv" else ",", lineterminator="\n")
+        lines.writerows([listing.columns, *listing.rows])
 
 
 def print_rows(frame: "polars.DataFrame", form: str, types: Mapping[str, str] | None = None) -> None:
@@ -80,13 +109,18 @@ def row_blocks(
         for (name, dtype), kind in zip(frame.schema.items(), kinds, strict=True)
     ]
     rows = [
-        [
-            (value_text(value, kind, unit), "dim" if value is None else "")
-            for value, kind in zip(row, kinds, strict=True)
-        ]
+        [_cell(value, kind, unit) for value, kind in zip(row, kinds, strict=True)]
         for row, unit in zip(frame.iter_rows(), _units(frame), strict=True)
     ]
-    count: Block = [(f"# {counted(frame.height, 'row')}", "dim")]
+    return _blocks(columns, rows, width)
+
+
+def _cell(value: Any, kind: str = "", unit: str = "") -> Cell:
+    return value_text(value, kind, unit), "dim" if value is None else ""
+
+
+def _blocks(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> list[Block]:
+    count: Block = [(f"# {counted(len(rows), 'row')}", "dim")]
     if width is None or _least_width(columns, rows) <= width:
         return [Table(columns, rows), count]
     sides = [Column("column", "left"), Column("value", "left", fold=True)]

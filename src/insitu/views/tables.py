@@ -12,6 +12,7 @@ from insitu.valid_text import json_document
 from insitu.views.losses import loss_text
 from insitu.views.quantity import rest
 from insitu.views.report import SHARED, recorded_tables
+from insitu.views.rows import Listing
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Block, Line, Screen, wrapped
 from insitu.views.values import column_types, is_numeric, value_text
@@ -204,28 +205,22 @@ def tables_json(session: Session, *, limit: int = 0) -> str:
     return json_document(document)
 
 
-def listed_tables(database: Database, name: str = "") -> "polars.DataFrame":
+def listed_tables(database: Database, name: str = "") -> Listing:
     """The tables and views that can be asked, with their rows and what a row is; or the columns of the one ``name``.
 
     Raises InsituError where there is no such table or view.
     """
-    import polars as pl
-
-    views = stdlib_headers()
     if name:
         return _listed_columns(database, name)
     found: list[tuple[str, str, int | None, str]] = [
         (each, "table", _rows(database, each), database.table(each).doc)
         for each in sorted({*schema.TABLES, *database.names})
     ]
-    found += [(each, "view", None, view.doc) for each, view in views.items()]
-    columns = {"name": pl.String, "kind": pl.String, "rows": pl.Int64, "a row is": pl.String}
-    return pl.DataFrame(found, schema=columns, orient="row")
+    found += [(each, "view", None, view.doc) for each, view in stdlib_headers().items()]
+    return Listing({"name": False, "kind": False, "rows": True, "a row is": False}, found)
 
 
-def _listed_columns(database: Database, name: str) -> "polars.DataFrame":
-    import polars as pl
-
+def _listed_columns(database: Database, name: str) -> Listing:
     view = stdlib_headers().get(name)
     if view is not None:
         rows = [(column, "", "", said) for column, said in view.columns.items()]
@@ -234,8 +229,7 @@ def _listed_columns(database: Database, name: str) -> "polars.DataFrame":
             (column.name, column.type, column.semantic.unit.strip("*"), column.doc)
             for column in database.table(name).columns
         ]
-    columns = {"column": pl.String, "type": pl.String, "unit": pl.String, "what it says": pl.String}
-    return pl.DataFrame(rows, schema=columns, orient="row")
+    return Listing(dict.fromkeys(("column", "type", "unit", "what it says"), False), rows)
 
 
 def _rows(database: Database, name: str) -> int:
