@@ -18,6 +18,7 @@ __all__ = ["main"]
 
 _REPEATS = 7
 _AIM_MS = 250
+_PAUSE_S = 0.5  # the kernel detaches what the run before had attached, which keeps others from attaching
 _SLEEPER = [sys.executable, "-c", "import time; time.sleep(10000)"]
 # How each is told the process.
 _PARAMETER = (
@@ -65,6 +66,8 @@ def _first_line(words: Sequence[str]) -> tuple[float, float]:
         with open(f"/proc/{tracer.pid}/schedstat") as file:  # noqa: PTH123
             cpu = int(file.read().split()[0]) / 1e9
         tracer.terminate()
+        tracer.wait()
+        time.sleep(_PAUSE_S)
         return wall, cpu
 
 

@@ -14,7 +14,7 @@ from bench._trace_cmd import record
 _EVENTS = 5_000_000
 _LOADS = {
     "system calls": (["raw_syscalls"], ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", f"count={_EVENTS // 4}"]),
-    "switches": (["sched"], ["perf", "bench", "sched", "pipe", "-l", f"{_EVENTS // 10}"]),
+    "switches": (["sched"], ["perf", "bench", "sched", "pipe", "-l", f"{_EVENTS // 8}"]),
 }
 
 
