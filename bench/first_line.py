@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 _REPEATS = 7
 _AIM_MS = 250
-_PAUSE_S = 0.5  # the kernel detaches what the run before had attached, which keeps others from attaching
+_PAUSE_S = 2.0  # the kernel detaches what the run before had attached, which keeps others from attaching
 _SLEEPER = [sys.executable, "-c", "import time; time.sleep(10000)"]
 # How each is told the process.
 _PARAMETER = (
