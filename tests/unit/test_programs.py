@@ -44,7 +44,8 @@ def _headings(program: Program) -> set[str]:
 
 def _maps(program: Program) -> set[str]:
     """The maps that are left at the end, and so printed, or that print() prints."""
-    named: set[str] = set()
+    macros = parse(Source(_text(program)), ["1"], None).macros
+    named = {node.name for macro in macros for node in ast.walk(macro.body) if isinstance(node, ast.MapAccess)}
     cleared: set[str] = set()
     printed: set[str] = set()
     for probe in _probes(program):
