@@ -402,7 +402,7 @@ def test_the_command_says_in_words_what_happened_and_dies_as_the_program_does(bu
     ran = insitu("-o", session, "--", *over)
     assert ran.returncode == 128 + signal.SIGSEGV
     assert ran.stderr.startswith("Heap overrun in access_here (fault.c:")
-    assert "wrote 4 bytes 4 bytes after the end of a block of 32 bytes" in ran.stderr
+    assert "wrote 4 bytes 4 bytes after the end of a block of 32 bytes" in " ".join(ran.stderr.split())
     assert "insitu: 1 fault; guarded" in ran.stderr
     (tmp_path / "taken.insitu").write_text("somebody's file")
     refused = insitu("-o", str(tmp_path / "taken.insitu"), "--", "touch", str(tmp_path / "ran"))
@@ -458,6 +458,100 @@ def test_wild_pointers_far_accesses_and_jumps_are_called_what_they_are(tmp_path:
     (fault,) = guard([str(tmp_path / "wild"), "x"], Settings(exact=1)).faults
     assert fault.block is not None
     assert (fault.address, fault.signal_address) == (fault.block.address + 28, fault.block.address + 32)
+
+
+ENDINGS = """
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+static void over(void) { char *volatile p = malloc(16); p[16] = 1; free(p); }
+static int deep(int n) { volatile char room[1000]; room[0] = n; return deep(n + 1) + room[0]; }
+static void *blocking(void *unused) {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    over();
+    return NULL;
+}
+static void handler(int number) { _exit(3); }
+int main(int count, char **words) {
+    pthread_t thread;
+    struct rlimit nothing = {0, 0};
+    stack_t other = {.ss_sp = malloc(65536), .ss_size = 65536};
+    char *volatile kept = malloc(24);
+    switch (words[1][0]) {
+    case 'b': pthread_create(&thread, NULL, blocking, NULL); pthread_join(thread, NULL); break;
+    case 'v': __sysv_signal(SIGSEGV, handler); over(); break;
+    case 's': sigset(SIGSEGV, handler); over(); break;
+    case 'd': sigaltstack(&other, NULL); deep(0); break;
+    case 'f': setrlimit(RLIMIT_FSIZE, &nothing); over(); break;
+    case 'n': setrlimit(RLIMIT_NOFILE, &nothing); over(); break;
+    case 'i': signal(SIGSEGV, SIG_IGN); over(); break;
+    case 'e': kept[24] = 1; _exit(5);
+    case 'q': kept[24] = 1; quick_exit(5);
+    case 'c': kept[24] = 1; if (!fork()) _exit(0); wait(NULL); return 5;
+    case 'l': kept[24 + 8 + 4096] = 1;
+    }
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def endings(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("endings")
+    (folder / "endings.c").write_text(ENDINGS)
+    options = ["-g", "-O0", "-w", "-pthread"]
+    subprocess.run(["gcc", *options, "-o", folder / "endings", folder / "endings.c"], check=True)
+    return str(folder / "endings")
+
+
+@pytest.mark.parametrize(("word", "status"), [("b", 128 + signal.SIGSEGV), ("v", 3), ("s", 3)])
+def test_faults_are_reported_whatever_the_program_does_with_the_signal(word: str, status: int, endings: str) -> None:
+    found = guard([endings, word])
+    assert (found.status, [fault.kind for fault in found.faults]) == (status, ["overrun"])
+    assert found.faults[0].stack[0].function == "over"
+
+
+def test_a_stack_without_room_is_called_so_and_unwound(endings: str) -> None:
+    found = guard([endings, "d"])
+    (fault,) = found.faults
+    assert (found.status, fault.kind) == (128 + signal.SIGSEGV, "stack-overflow")
+    assert {frame.function for frame in fault.stack[:10]} == {"deep"}
+    assert verdict(fault).startswith("Stack overflow in deep (endings.c:")
+
+
+@pytest.mark.parametrize(("word", "said"), [("f", True), ("n", True), ("i", False)])
+def test_what_could_not_be_reported_is_said(word: str, said: bool, endings: str) -> None:
+    ran = insitu("--", endings, word)
+    assert ran.returncode == 128 + signal.SIGSEGV
+    assert ("a memory fault was found, but its report cannot be written" in ran.stderr) == said
+    assert "no fault was reported, but exit status 139 (SIGSEGV: " in " ".join(ran.stderr.split())
+
+
+@pytest.mark.parametrize("word", ["e", "q", "c"])
+def test_programs_that_end_by_other_ways_than_exit_are_counted_and_checked(word: str, endings: str) -> None:
+    found = guard([endings, word])
+    assert (found.status, [(fault.kind, fault.offset) for fault in found.faults]) == (5, [("overrun", 24)])
+    assert len(found.counts) == (2 if word == "c" else 1)
+
+
+def test_an_access_beyond_the_last_block_is_an_overrun_of_it(endings: str) -> None:
+    (fault,) = guard([endings, "l"]).faults
+    assert (fault.kind, fault.offset, fault.block and fault.block.size) == ("overrun", 24 + 8 + PAGE, 24)
+
+
+def test_an_array_freed_by_its_elements_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "array.cc").write_text(
+        "#include <cstdlib>\n#include <string>\nint main() { free(new std::string[3]); }\n"
+    )
+    subprocess.run(["g++", "-g", "-w", "-o", tmp_path / "array", tmp_path / "array.cc"], check=True)
+    (fault,) = guard([str(tmp_path / "array")]).faults
+    assert (fault.kind, fault.offset) == ("invalid-free", 8)
+    assert verdict(fault).endswith("from new[], whose elements begin there: free them by delete[], not by free")
 
 
 def test_python_has_the_faults_too(built: Path) -> None:

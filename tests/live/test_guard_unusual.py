@@ -29,7 +29,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        *(["unusual", how] for how in ("resethand", "forks", "steps", "limits", "nofiles", "ignored", "masks", "older")),
+        *(
+            ["unusual", how]
+            for how in ("resethand", "forks", "steps", "limits", "nofiles", "ignored", "masks", "older")
+        ),
         *(["unusual", how] for how in ("onstack", "barrier", "sizes")),
         ["with_library", "atfork"],
         ["unusual", "deepbind", "./plugin.so"],

@@ -46,6 +46,19 @@ if TYPE_CHECKING:
 
 __all__ = ["PROPERTIES", "arguments", "run"]
 
+# By signals that end a program without a fault that was reported: what is not looked at, and what it may come of.
+_UNTOLD = {
+    **dict.fromkeys(("SIGABRT", "SIGFPE", "SIGILL", "SIGTRAP"), " of the heap"),
+    **dict.fromkeys(("SIGSEGV", "SIGBUS"), " was reported"),
+}
+_CAUSES = {
+    **dict.fromkeys(
+        ("SIGSEGV", "SIGBUS"),
+        ": its stack was full, it ignores the signal, or could write no report (chroot, limits, seccomp)",
+    ),
+    "SIGSYS": ": perhaps a seccomp filter forbids what guarding needs, such as madvise(2)",
+}
+
 PROPERTIES = Properties(
     starts_programs=True,
     peer_options={
@@ -218,10 +231,14 @@ def _summary(counts: "list[Counts]", faults: "list[Fault]", status: int) -> str:
     from insitu.views.quantity import size as sized
 
     found = counted(len(faults), "fault") if faults else "no fault"
-    if not faults and status - 128 in (signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP):
-        found += f" of the heap, but exit status {status} ({signal.Signals(status - 128).name})"
+    causes = ""
+    if not faults and status - 128 in set(signal.Signals):
+        number = signal.Signals(status - 128)
+        causes = _CAUSES.get(number.name, "")
+        found += f"{_UNTOLD.get(number.name, '')}, but exit status {status} ({number.name}{causes})"
     if not counts:
-        return f"{found}; no process has reported what was guarded: all were killed, or started without the loader"
+        why = "" if causes else ": all were killed, started without the loader, or could write no report"
+        return f"{found}; no process has reported what was guarded{why}"
     guarded, blocks = sum(each.guarded for each in counts), sum(each.blocks for each in counts)
     who = counted(len(counts), "process", "processes")
     most = max(each.bytes_most for each in counts)

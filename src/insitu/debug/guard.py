@@ -103,10 +103,10 @@ def _unguarded(records: Records) -> list[str]:
         notes.append(f"{memory:,} blocks were not guarded: --memory was reached (more: --memory SIZE, --sample N)")
     if mappings:
         limit = procfs.sysctl("vm.max_map_count")
-        notes.append(
-            f"{mappings:,} blocks were not guarded: the kernel had no more mappings (vm.max_map_count is {limit}, "
-            "two are needed for a block; --raise-map-count N, or --sample N)"
-        )
+        why = f"had no more mappings (vm.max_map_count is {limit}, two are needed for a block; --raise-map-count N, "
+        if all(each.guard_pages for each in records.counts if each.no_mappings):
+            why = "refused madvise(2) for them: no memory, or a seccomp filter of the program (--mprotect, "
+        notes.append(f"{mappings:,} blocks were not guarded: the kernel {why}or --sample N)")
     blocks = sum(each.blocks for each in records.counts)
     if blocks and not memory and not mappings and not any(each.guarded for each in records.counts):
         notes.append(f"none of {blocks:,} blocks was guarded: --size, --site and --sample chose none of them")
