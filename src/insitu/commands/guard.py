@@ -4,7 +4,8 @@ The program runs with an allocator that puts each block against an inaccessible 
 after free ends it there and then, as any bad access does; what it was, with the stacks of the access, of the
 allocation and of the free, is reported on standard error. Double, invalid and mismatched frees are reported too. No
 privilege is needed, no other build; debug information (-g) gives source lines. Set-uid programs, static
-programs and programs with their own allocator cannot be guarded.
+programs (most of Go) and programs with their own allocator cannot be guarded. Processes that the command leaves in
+the background are named, not waited for.
 
 With -p and --watch, each write of an address of a running process is printed, with its stack and with what the
 memory held before and after, by a watchpoint of the processor; that needs root.
