@@ -12,7 +12,7 @@ import pytest
 from tests.live.unprivileged import Unprivileged, unprivileged
 
 from insitu.debug.guard import guard
-from insitu.debug.guard_program import LIBRARY
+from insitu.debug.guard_program import LIBRARY, Settings
 from insitu.views.guard import verdict
 
 __all__ = ["unprivileged"]
@@ -45,6 +45,11 @@ def test_a_fault_that_was_blocked_before_the_start_is_reported(endings: str) -> 
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     assert (found.status, [fault.kind for fault in found.faults]) == (128 + signal.SIGSEGV, ["overrun"])
+
+
+def test_memory_that_copies_of_stacks_take_is_counted(endings: str) -> None:
+    (small,), (large,) = (guard([endings, "x"], Settings(stack=stack)).counts for stack in (2048, 8192))
+    assert large.bytes_most - small.bytes_most == large.live_most * (8192 - 2048) > 0
 
 
 def test_a_stack_without_room_is_called_so_and_unwound(endings: str) -> None:
