@@ -29,7 +29,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        *(["unusual", how] for how in ("resethand", "forks", "limits", "ignored", "onstack", "barrier", "sizes")),
+        *(
+            ["unusual", how]
+            for how in ("resethand", "forks", "steps", "limits", "nofiles", "ignored", "masks", "older")
+        ),
+        *(["unusual", how] for how in ("onstack", "barrier", "sizes")),
         ["with_library", "atfork"],
         ["unusual", "deepbind", "./plugin.so"],
         ["unusual", "plugin", "./plugin.so"],

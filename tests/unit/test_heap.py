@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from insitu.errors import InsituError
+from insitu.inspect.heap import blocks, chunks
 from insitu.inspect.heap.blocks import Heap
 from insitu.inspect.heap.chunks import walk
 from insitu.inspect.heap.core_file import read_core
@@ -59,6 +60,44 @@ def test_an_overwritten_size_is_one_block_and_what_follows_is_found() -> None:
     found = walk(words, _START, top, main=True)
     assert [(each.address, each.value) for each in found.damaged] == [(_START + 50 * 64, 0x4141414141414141)]
     assert found.sizes.tolist() == sizes and found.in_use.all()
+
+
+def test_fences_are_passed_without_a_look_at_all_of_the_rest_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ends a chain of chunks, as where a program calls sbrk() itself: two chunks of 16 bytes (malloc.c)."""
+    looked_at = []
+    guesses = chunks._Walker._guesses
+
+    def counted(walker: chunks._Walker, at: int, limit: int) -> NDArray[np.bool_]:
+        looked_at.append(limit - at)
+        return guesses(walker, at, limit)
+
+    monkeypatch.setattr(chunks._Walker, "_guesses", counted)
+    many, between = 2000, 40
+    sizes = ([64] * between + [32]) * many + [4096] * 2000
+    words, top = _heap(sizes, [True] * len(sizes))
+    starts = np.cumsum([0, *sizes])[:-1] // 8
+    fences = starts[between : many * (between + 1) : between + 1]
+    words[fences + 1], words[fences + 3] = 16 | 1, 16 | 1
+    found = walk(words, _START, top, main=True)
+    kept = np.setdiff1d(starts, fences)
+    assert found.addresses.tolist() == (kept * 8 + _START).tolist()
+    assert found.gaps == [(_START + 8 * int(at), _START + 8 * int(at) + 32) for at in fences] and not found.damaged
+    assert len(words) > 1 << 19  # else nothing is walked in many places
+    assert sum(looked_at) <= 4 * len(words)
+
+
+def test_lists_of_free_chunks_that_meet_are_followed_once() -> None:
+    count = 1000
+    words = np.zeros(4 * count, np.uint64)
+    every = np.arange(_START, _START + 32 * count, 32, dtype=np.uint64)
+    fields = every + np.uint64(16)  # what a list of a tcache points to: the next one, as malloc.c protects it
+    words[2::4][:-1] = fields[1:] ^ (fields[:-1] >> np.uint64(12))
+    words[2::4][-1] = fields[-1] >> np.uint64(12)
+    memory = Memory(words, np.array([_START], np.uint64), np.array([32 * count], np.uint64))
+    seen: set[int] = set()
+    lists = [list(blocks._listed(memory, first, 0, every, seen)) for first in fields[::-1].tolist()]
+    assert lists == [[first] for first in fields[::-1].tolist()]
+    assert list(blocks._listed(memory, int(fields[0]), 0, every, set())) == fields.tolist()
 
 
 def test_memory_reads_what_was_copied_and_zeros_elsewhere() -> None:

@@ -4,7 +4,8 @@ The program runs with an allocator that puts each block against an inaccessible 
 after free ends it there and then, as any bad access does; what it was, with the stacks of the access, of the
 allocation and of the free, is reported on standard error. Double, invalid and mismatched frees are reported too. No
 privilege is needed, no other build; debug information (-g) gives source lines. Set-uid programs, static
-programs and programs with their own allocator cannot be guarded.
+programs (most of Go) and programs with their own allocator cannot be guarded. Processes that the command leaves in
+the background are named, not waited for.
 
 With -p and --watch, each write of an address of a running process is printed, with its stack and with what the
 memory held before and after, by a watchpoint of the processor; that needs root.
@@ -45,6 +46,19 @@ if TYPE_CHECKING:
     from insitu.debug.guard_records import Counts
 
 __all__ = ["PROPERTIES", "arguments", "run"]
+
+# By signals that end a program without a fault that was reported: what is not looked at, and what it may come of.
+_UNTOLD = {
+    **dict.fromkeys(("SIGABRT", "SIGFPE", "SIGILL", "SIGTRAP"), " of the heap"),
+    **dict.fromkeys(("SIGSEGV", "SIGBUS"), " was reported"),
+}
+_CAUSES = {
+    **dict.fromkeys(
+        ("SIGSEGV", "SIGBUS"),
+        ": its stack was full, it ignores the signal, or could write no report (chroot, limits, seccomp)",
+    ),
+    "SIGSYS": ": perhaps a seccomp filter forbids what guarding needs, such as madvise(2)",
+}
 
 PROPERTIES = Properties(
     starts_programs=True,
@@ -218,10 +232,14 @@ def _summary(counts: "list[Counts]", faults: "list[Fault]", status: int) -> str:
     from insitu.views.quantity import size as sized
 
     found = counted(len(faults), "fault") if faults else "no fault"
-    if not faults and status - 128 in (signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP):
-        found += f" of the heap, but exit status {status} ({signal.Signals(status - 128).name})"
+    causes = ""
+    if not faults and status - 128 in set(signal.Signals):
+        number = signal.Signals(status - 128)
+        causes = _CAUSES.get(number.name, "")
+        found += f"{_UNTOLD.get(number.name, '')}, but exit status {status} ({number.name}{causes})"
     if not counts:
-        return f"{found}; no process has reported what was guarded: all were killed, or started without the loader"
+        why = "" if causes else ": all were killed, started without the loader, or could write no report"
+        return f"{found}; no process has reported what was guarded{why}"
     guarded, blocks = sum(each.guarded for each in counts), sum(each.blocks for each in counts)
     who = counted(len(counts), "process", "processes")
     most = max(each.bytes_most for each in counts)

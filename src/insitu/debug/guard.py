@@ -17,6 +17,7 @@ from insitu.debug.guard_program import LIBRARY, Settings, environment, refuse_un
 from insitu.debug.guard_records import Counts, Records, read_records
 from insitu.errors import InsituError
 from insitu.kernel import procfs
+from insitu.plurals import plural
 from insitu.temporary_directories import TemporaryDirectory
 
 __all__ = ["Guarded", "guard"]
@@ -94,19 +95,23 @@ def _running(directory: Path) -> list[str]:
     return [f"{who} in the background, not waited for; later faults are not reported: {shown}"]
 
 
+def _blocks(count: int) -> str:
+    return f"{count:,} {plural(count, 'block was', 'blocks were')}"
+
+
 def _unguarded(records: Records) -> list[str]:
     """What was not guarded, and why."""
     notes = []
     memory = sum(each.no_memory for each in records.counts)
     mappings = sum(each.no_mappings for each in records.counts)
     if memory:
-        notes.append(f"{memory:,} blocks were not guarded: --memory was reached (more: --memory SIZE, --sample N)")
+        notes.append(f"{_blocks(memory)} not guarded: --memory was reached (more: --memory SIZE, --sample N)")
     if mappings:
         limit = procfs.sysctl("vm.max_map_count")
-        notes.append(
-            f"{mappings:,} blocks were not guarded: the kernel had no more mappings (vm.max_map_count is {limit}, "
-            "two are needed for a block; --raise-map-count N, or --sample N)"
-        )
+        why = f"had no more mappings (vm.max_map_count is {limit}, two are needed for a block; --raise-map-count N, "
+        if all(each.guard_pages for each in records.counts if each.no_mappings):
+            why = "refused madvise(2) for them: no memory, or a seccomp filter of the program (--mprotect, "
+        notes.append(f"{_blocks(mappings)} not guarded: the kernel {why}or --sample N)")
     blocks = sum(each.blocks for each in records.counts)
     if blocks and not memory and not mappings and not any(each.guarded for each in records.counts):
         notes.append(f"none of {blocks:,} blocks was guarded: --size, --site and --sample chose none of them")

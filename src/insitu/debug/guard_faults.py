@@ -31,6 +31,7 @@ _LINES_AROUND: Final = 2
 _MOST_SOURCE_BYTES: Final = 1 << 22
 _FAR_BYTES: Final = 256  # from both of two blocks: neither is said to be overrun
 _STACK_POINTER, _INSTRUCTION_POINTER = 7, 8  # in ptrace.SAMPLED_MASK's order
+_FRAME_BYTES: Final = 1 << 16  # farther from the stack pointer than this, an access is not said to be the stack's
 _NULL_BYTES: Final = 65536  # vm.mmap_min_addr: no more than this is taken for a null pointer with an offset
 
 
@@ -58,7 +59,8 @@ class Fault(NamedTuple):
 
     ``kind``: overrun, underrun, use-after-free, double-free, invalid-free, mismatched-free; with ``access`` "found
     later", overrun and underrun are those whose bytes were found changed; between, more than 256 bytes from both of
-    two blocks; executed, of a jump into a block in use; null, or elsewhere, of a crash at an address in no block.
+    two blocks; executed, of a jump into a block in use; null, stack-overflow, or elsewhere, of a crash at an address
+    in no block.
     ``access``: read, write, execute, "found later", "access" where that is not known, or "" where a call is at fault.
     ``size``: bytes of the access, 0 if not known. ``offset``: from the start of ``block`` to ``address``.
     ``signal_address``: the signal's si_addr, None where the processor says none. ``freed_by``: the family of the call
@@ -162,7 +164,7 @@ def _is_jump(record: FaultRecord) -> bool:
 
 def _kind(record: FaultRecord, access: str, address: int, size: int) -> str:
     if record.kind == records.ELSEWHERE:
-        return "null" if address < _NULL_BYTES and record.trap == _PAGE_FAULT else "elsewhere"
+        return _kind_elsewhere(record, address)
     named = {
         records.DOUBLE_FREE: "double-free",
         records.INVALID_FREE: "invalid-free",
@@ -181,6 +183,23 @@ def _kind(record: FaultRecord, access: str, address: int, size: int) -> str:
         return "use-after-free"
     # By where the page fault was: what begins before a block may end in it.
     return "underrun" if record.address < block.address else "overrun"
+
+
+def _kind_elsewhere(record: FaultRecord, address: int) -> str:
+    if record.trap != _PAGE_FAULT:
+        return "elsewhere"
+    if address < _NULL_BYTES:
+        return "null"
+    # Beside the stack pointer, and not in its page unless that is missing: the stack has no more room.
+    pointer = record.registers[_STACK_POINTER]
+    if -_FRAME_BYTES <= address - pointer < (0 if _is_writable(record.maps, pointer) else _FRAME_BYTES):
+        return "stack-overflow"
+    return "elsewhere"
+
+
+def _is_writable(maps: bytes, address: int) -> bool:
+    areas = procfs.areas_of(maps, "the report of a fault")
+    return any(area.start <= address < area.end and "w" in area.permissions for area in areas)
 
 
 def _is_between(record: FaultRecord, address: int, size: int) -> bool:

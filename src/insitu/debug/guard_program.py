@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Sequence
@@ -61,6 +62,11 @@ def refuse_unsuitable(program: str) -> None:
             f"{path} is set-uid or set-gid: the loader ignores LD_PRELOAD",
             remedy="run a copy without that bit, or as root",
         )
+    with contextlib.suppress(OSError):  # none, or a file system without
+        if os.geteuid() and os.getxattr(path, "security.capability"):
+            raise InsituError(
+                f"{path} has capabilities (setcap): the loader ignores LD_PRELOAD", remedy="run a copy, or as root"
+            )
     elf = Elf(path)
     if elf.machine != _X86_64 or elf.layout.word_bytes != 8:
         raise InsituError(f"{path} is not a 64-bit x86-64 program: the guard allocator is one")

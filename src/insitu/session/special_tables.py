@@ -207,7 +207,7 @@ MEMORY_FAULT: Final = register(
                 "enum",
                 "`overrun`, `underrun`, `use-after-free`, `double-free`, `invalid-free`, `mismatched-free`; "
                 "`between`: more than 256 bytes from both of two blocks; `executed`: a jump into one; `null`, "
-                "`elsewhere`: a crash in no block",
+                "`stack-overflow`, `elsewhere`: a crash in no block",
             ),
             Column("access", "enum", "`read`, `write`, `execute`, `access`, `found later`; empty: a call"),
             Column("address", "user_address", "where the access begins, or what was freed"),

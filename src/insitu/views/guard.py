@@ -27,9 +27,11 @@ _TITLES: Final = {
     "invalid-free": "Invalid free",
     "mismatched-free": "Mismatched free",
     "null": "Null pointer",
+    "stack-overflow": "Stack overflow",
     "elsewhere": "Crash outside the guarded heap",
 }
 _VERBS: Final = {"read": "read", "write": "wrote", "execute": "executed", "access": "accessed"}
+_COUNT_BYTES: Final = 8  # the Itanium C++ ABI, 2.7 Array Operator new Cookies: a size_t, or the alignment if larger
 # In the order of ptrace.SAMPLED_MASK
 _REGISTERS: Final = (
     *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip"),
@@ -56,7 +58,7 @@ def _deed(fault: Fault) -> str:
             return (
                 f"freed {fault.address:#x}, which is on the stack or in static data, or no allocation has returned it"
             )
-        return f"freed {fault.address:#x}, {_position(fault, block, 1)}"
+        return f"freed {fault.address:#x}, {_position(fault, block, 1)}{_array(fault, block)}"
     if fault.kind == "mismatched-free" and block:
         made, freed = FAMILIES[block.family][0], FAMILIES[fault.freed_by][1]
         return f"freed {_sized(block)} by {freed}, but it is from {made}"
@@ -70,6 +72,18 @@ def _deed(fault: Fault) -> str:
     if fault.kind == "between":
         return f"{what} {_between(fault, block)}"
     return f"{what} {_position(fault, block, fault.size)}"
+
+
+def _array(fault: Fault, block: Block) -> str:
+    """What new[] keeps before elements that have destructors: their number. What is freed then is no wild pointer."""
+    made, freed = FAMILIES[block.family]
+    if (
+        made != "new[]"
+        or fault.freed_by == block.family
+        or fault.offset not in (_COUNT_BYTES, max(_COUNT_BYTES, block.align))
+    ):
+        return ""
+    return f" from {made}, whose elements begin there: free them by {freed}, not by {FAMILIES[fault.freed_by][1]}"
 
 
 def _damage(fault: Fault, block: Block) -> str:

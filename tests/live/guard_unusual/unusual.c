@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static char *page;
@@ -22,6 +24,57 @@ static void forking(int number) { int p = fork(); if (!p) _exit(0); forks++; wai
 static void opening(int number) { mprotect(page, 4096, PROT_READ | PROT_WRITE); }
 static void deep_handler(int number) { volatile char room[8000]; memset((char *)room, 1, sizeof room); say(0); }
 static int deep(int left) { volatile char room[4096]; room[0] = 1; return left ? deep(left - 1) + room[0] : 0; }
+
+/* Forks at each instruction that is executed for the first time. */
+static unsigned char seen[1 << 16];
+static void stepped(int number, siginfo_t *info, void *context)
+{
+    unsigned at = ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] % sizeof seen;
+    if (!seen[at]++) forking(0);
+}
+static void step(int on)
+{
+    __asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\tandq $~0x100, (%%rsp)\n\torq %0, (%%rsp)\n\tpopfq\n\t"
+                     "lea 128(%%rsp), %%rsp" : : "r"(on ? 0x100l : 0l) : "cc", "memory");
+}
+
+/* What the program asked for is what it is told, and what happens. */
+static void masks(void)
+{
+    sigset_t one, old, now;
+    sigemptyset(&one);
+    sigaddset(&one, SIGSEGV);
+    pthread_sigmask(SIG_BLOCK, &one, &old);
+    sigprocmask(SIG_SETMASK, NULL, &now);
+    printf("%d %d", sigismember(&old, SIGSEGV), sigismember(&now, SIGSEGV));
+    raise(SIGSEGV);
+    sigpending(&now);
+    int number = 0;
+    printf(" %d", sigismember(&now, SIGSEGV));
+    sigwait(&one, &number);
+    printf(" %d", number == SIGSEGV);
+    printf(" %d", sigprocmask(77, &one, NULL));
+    sigprocmask(SIG_UNBLOCK, &one, &old);
+    sigprocmask(SIG_BLOCK, NULL, &now);
+    printf(" %d %d\n", sigismember(&old, SIGSEGV), sigismember(&now, SIGSEGV));
+}
+
+/* Handlers set by the older functions: whether they stay, and what is said of the one before. */
+static void older(void)
+{
+    sighandler_t (*const functions[])(int, sighandler_t) = {signal, ssignal, sysv_signal, sigset};
+    for (int i = 0; i < 4; i++) {
+        signal(SIGBUS, SIG_DFL);
+        printf("%d", functions[i](SIGBUS, say) == SIG_DFL);
+        raise(SIGBUS);
+        printf(" %d\n", signal(SIGBUS, say) == say);
+    }
+    printf("%d", sigset(SIGBUS, SIG_HOLD) == say);
+    printf(" %d", sigset(SIGBUS, say) == SIG_HOLD);
+    printf(" %d", sigignore(SIGBUS));
+    raise(SIGBUS);
+    printf(" %d\n", signal(SIGBUS, SIG_ERR) == SIG_ERR);
+}
 
 int main(int argc, char **argv)
 {
@@ -43,6 +96,22 @@ int main(int argc, char **argv)
         setitimer(ITIMER_REAL, &t, 0);
         while (forks < 300) free(malloc(100));
         setitimer(ITIMER_REAL, &none, 0);
+    } else if (!strcmp(how, "steps")) {
+        struct sigaction a = {.sa_sigaction = stepped, .sa_flags = SA_SIGINFO};
+        sigaction(SIGTRAP, &a, 0);
+        free(malloc(100)); /* what is bound lazily is bound */
+        step(1);
+        free(malloc(100));
+        step(0);
+        printf("%d\n", forks > 50);
+    } else if (!strcmp(how, "masks")) {
+        masks();
+    } else if (!strcmp(how, "older")) {
+        older();
+    } else if (!strcmp(how, "nofiles")) { /* may write none */
+        struct rlimit nothing = {0, 0};
+        setrlimit(RLIMIT_FSIZE, &nothing);
+        free(malloc(100));
     } else if (!strcmp(how, "limits")) {
         struct rlimit limit = {1ul << 30, 1ul << 30}, again;
         setrlimit(RLIMIT_AS, &limit);

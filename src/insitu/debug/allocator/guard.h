@@ -5,12 +5,13 @@
  */
 #pragma once
 
-#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <ucontext.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -86,11 +87,19 @@ void guard_here(struct origin *, void *stack, size_t most);
 /* Reports the living blocks, but for one or NULL, beside which bytes were changed. */
 void guard_check_live(const struct slot *but);
 
-/* guard_begin.c */
-void guard_forget_owner(pthread_mutex_t *);
+/* guard_lock.c: 0 is free. What guard_take() returned, false if this thread holds it already, goes to guard_release(). */
+bool guard_take(uint32_t *lock);
+void guard_release(uint32_t *lock, bool taken);
+void guard_locks_forked(uint32_t *const *locks, size_t count);
 
 /* guard_reports.c */
+extern uint32_t guard_reports_lock;
 void guard_reports_begin(void);
 void guard_reports_forked(void);
 void guard_report(enum fault_kind, struct slot *, uint64_t address, uint32_t family);
 void guard_report_counts(void);
+void guard_report_signal(int number, const siginfo_t *, const ucontext_t *, struct slot *);
+
+/* guard_signals.c */
+void guard_signals_begin(void);
+void guard_mask(int how, const sigset_t *new, sigset_t *old);

@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -22,6 +23,9 @@ void *(*program_new)(size_t);
 void (*program_delete)(void *);
 struct range sites[MOST_SITES], modules[MOST_MODULES];
 size_t site_count, module_count;
+
+static pid_t own_pid;
+static bool ended, forked;
 
 static void read_settings(const char *text)
 {
@@ -142,32 +146,72 @@ static uint64_t blocks_in_mappings(void)
     return (most - most / 8) / 2;
 }
 
-/* In a new process, whose only thread may have held a lock as another thread's copy: free it. */
-void guard_forget_owner(pthread_mutex_t *held)
-{
-    *held = (pthread_mutex_t)PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
-}
+/* Handlers of others may allocate while the lock is held, and a signal may have interrupted who holds it; its handler
+ * may fork again. */
+static THREAD_LOCAL uint64_t taken_by_forks; /* what guard_take() returned, the innermost fork's last */
 
-/* Handlers of others may allocate while the lock is held, and a signal may have interrupted who holds it: it is
- * recursive. */
 static void before_fork(void)
 {
-    pthread_mutex_lock(&lock);
+    bool taken = guard_take(&lock);
+    taken_by_forks = taken_by_forks << 1 | taken;
 }
 
 static void after_fork(void)
 {
-    pthread_mutex_unlock(&lock);
+    bool taken = taken_by_forks & 1;
+    taken_by_forks >>= 1;
+    guard_release(&lock, taken);
 }
 
 static void in_child(void)
 {
-    guard_forget_owner(&lock);
+    uint32_t *const locks[] = {&lock, &guard_reports_lock};
+    guard_locks_forked(locks, 2);
+    after_fork();
     guard_reports_forked();
+    own_pid = getpid();
+    ended = false;
+    forked = true;
     if (own_tid)
         own_tid = (uint32_t)syscall(SYS_gettid); /* its stack stays that of the thread that forked */
     uint64_t guard_pages = guard_counts.guard_pages, live = guard_counts.live, bytes = guard_counts.bytes;
     guard_counts = (struct counts){.guard_pages = guard_pages, .live = live, .bytes = bytes};
+}
+
+/* Once in a process, and not in one that shares this memory (vfork) or that forked unseen. */
+static void ending(bool check)
+{
+    if (!ready || getpid() != own_pid || __atomic_exchange_n(&ended, true, __ATOMIC_ACQ_REL))
+        return;
+    bool before = busy;
+    busy = true;
+    if (check)
+        guard_check_live(NULL);
+    guard_report_counts();
+    busy = before;
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    ending(true);
+}
+
+/* Without the handlers of exit(). In a process that forked, what its parent damaged is the parent's to tell. */
+static _Noreturn void leave(int status)
+{
+    ending(!forked);
+    for (;;)
+        syscall(SYS_exit_group, status);
+}
+
+EXPORT _Noreturn void _exit(int status)
+{
+    leave(status);
+}
+
+EXPORT _Noreturn void _Exit(int status)
+{
+    leave(status);
 }
 
 __attribute__((constructor)) static void begin(void)
@@ -191,16 +235,9 @@ __attribute__((constructor)) static void begin(void)
     bool first = true;
     dl_iterate_phdr(add_module, &first);
     pthread_atfork(before_fork, after_fork, in_child);
+    at_quick_exit(end);
+    own_pid = getpid();
     guard_reports_begin();
+    guard_signals_begin();
     ready = true;
-}
-
-__attribute__((destructor)) static void end(void)
-{
-    if (!ready)
-        return;
-    busy = true;
-    guard_check_live(NULL);
-    guard_report_counts();
-    busy = false;
 }

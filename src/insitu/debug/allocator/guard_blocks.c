@@ -70,14 +70,14 @@ void *guarded(size_t size, size_t align, uint32_t family, uint64_t caller)
     uint64_t pages = size ? (size + guard_page - 1) / guard_page : 1;
     if (align > guard_page)
         pages += align / guard_page;
-    pthread_mutex_lock(&lock);
+    bool taken = guard_take(&lock);
     uint32_t at = take_slot(pages);
-    pthread_mutex_unlock(&lock);
+    guard_release(&lock, taken);
     struct slot *slot = &slots[at];
     if (at && !open_pages(slot->base, slot->pages)) {
-        pthread_mutex_lock(&lock);
+        taken = guard_take(&lock);
         give_back(at);
-        pthread_mutex_unlock(&lock);
+        guard_release(&lock, taken);
         at = 0;
     }
     if (!at) {
@@ -164,13 +164,13 @@ void release(void *block, uint32_t family)
     busy = true;
     guard_here(&slot->origin[1], stack_at(slot, 1), guard_settings.stack);
     bool closed = close_pages(slot->base, slot->pages);
-    pthread_mutex_lock(&lock);
+    bool taken = guard_take(&lock);
     guard_counts.freed++;
     guard_counts.live--;
     guard_counts.bytes -= cost(slot->pages);
     if (closed) /* else it is never used again */
         enter_quarantine((uint32_t)(slot - slots));
-    pthread_mutex_unlock(&lock);
+    guard_release(&lock, taken);
     busy = false;
     errno = error;
 }

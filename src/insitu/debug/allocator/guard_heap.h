@@ -3,8 +3,6 @@
 
 #include "guard.h"
 
-#include <pthread.h>
-
 #define FILL 0xC5 /* beside a block */
 #define DEFAULT_ALIGN 16u
 #define LARGEST_REGION (1ull << 37)
@@ -26,7 +24,7 @@ extern struct range sites[MOST_SITES], modules[MOST_MODULES];
 extern size_t site_count, module_count;
 
 /* guard_slots.c. What changes slots' lists, and the counts, is called with the lock held. */
-extern pthread_mutex_t lock;
+extern uint32_t lock;
 extern uint64_t region, region_end; /* reserved address space */
 extern uint64_t opened;             /* [region, opened) has been handed out */
 extern uint64_t grown;              /* [region, grown) is writable but for guard pages */

@@ -8,21 +8,19 @@
 #define _GNU_SOURCE
 #include "guard.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 #define TAG(a, b, c, d) ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
 #define MOST_STACK (256u << 10)
+#define MOST_MISSING (16u << 10) /* of a stack */
 #define MOST_REPORTS 32 /* of a process that goes on */
 
 struct chunk {
@@ -45,11 +43,9 @@ struct fault {
 static char directory[512];
 static uint64_t began_ns;
 static int file = -1;
+static bool refused; /* the file has not all that was to be written */
 static unsigned reports;
-static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP; /* a fault may come while it is held */
-static struct sigaction wanted[2]; /* what the program asked for: SIGSEGV, SIGBUS */
-
-static int (*next_sigaction)(int, const struct sigaction *, struct sigaction *);
+uint32_t guard_reports_lock; /* a fault may come while it is held */
 
 static uint64_t now_ns(void)
 {
@@ -66,6 +62,7 @@ static void put(const void *bytes, size_t size)
         if (done <= 0) {
             if (done < 0 && errno == EINTR)
                 continue;
+            refused = true;
             return;
         }
         at += done;
@@ -80,20 +77,26 @@ static void put_chunk(uint32_t tag, uint32_t which, const void *bytes, size_t si
     put(bytes, size);
 }
 
-/* Memory that may end: page by page, each a chunk that continues the last one. */
+/* Memory that may end: page by page, each a chunk that continues the last one. Of a stack that is full, the first pages
+ * are missing: they are zeros in the report. */
 static void put_memory(uint32_t tag, uint32_t which, uint64_t address, uint64_t most)
 {
     static char page[4096]; /* under the lock */
     int ends[2];
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
         return;
-    for (uint64_t end = address + most; address < end;) {
+    bool found = false;
+    for (uint64_t begin = address, end = address + most; address < end;) {
         size_t size = sizeof page - address % sizeof page;
         if (size > end - address)
             size = end - address;
         ssize_t done = write(ends[1], (const void *)address, size);
-        if (done != (ssize_t)size || read(ends[0], page, size) != done)
+        if (done == (ssize_t)size && read(ends[0], page, size) == done)
+            found = true;
+        else if (found || address - begin > MOST_MISSING)
             break;
+        else
+            memset(page, 0, size);
         put_chunk(tag, which, page, size);
         address += size;
     }
@@ -122,23 +125,46 @@ static void put_block(struct slot *slot, uint32_t which)
                   slot->origin[origin].stack_bytes);
 }
 
-static bool open_file(void)
+/* Also where the program may not write files (RLIMIT_FSIZE): then the report ends early, but not the program. */
+static bool open_file(sigset_t *before)
 {
     char name[sizeof directory + 64];
+    sigset_t size;
     if (!directory[0])
         return false;
     if (file >= 0)
         close(file);
     snprintf(name, sizeof name, "%s/%d-%llx", directory, getpid(), (unsigned long long)began_ns);
     file = open(name, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
-    return file >= 0;
+    if (file < 0)
+        return false;
+    refused = false;
+    sigemptyset(&size);
+    sigaddset(&size, SIGXFSZ);
+    guard_mask(SIG_BLOCK, &size, before);
+    return true;
 }
 
-static void close_file(void)
+/* Returns whether all has been written. */
+static bool close_file(const sigset_t *before)
 {
-    if (file >= 0)
-        close(file);
+    static const struct timespec none;
+    sigset_t size;
+    close(file);
     file = -1;
+    sigemptyset(&size);
+    sigaddset(&size, SIGXFSZ);
+    while (refused && !sigismember(before, SIGXFSZ) && sigtimedwait(&size, NULL, &none) == SIGXFSZ)
+        ;
+    guard_mask(SIG_SETMASK, before, NULL);
+    return !refused;
+}
+
+static void complain(void)
+{
+    static const char text[] = "insitu guard: a memory fault was found, but its report cannot be written\n";
+    if (write(2, text, sizeof text - 1) < 0)
+        return;
 }
 
 /* The whole report; the lock is held. ``memory``: where the stack begins, if it has not been copied. */
@@ -154,10 +180,9 @@ static void put_report(struct fault *fault, struct slot *slot, const void *stack
             fault->name[size - 1] = 0;
         close(comm);
     }
-    if (!open_file()) {
-        static const char text[] = "insitu guard: a memory fault was found, but its report cannot be written\n";
-        if (write(2, text, sizeof text - 1) < 0)
-            return;
+    sigset_t before;
+    if (!open_file(&before)) {
+        complain();
         return;
     }
     put_chunk(TAG('F', 'A', 'L', 'T'), fault->kind, fault, sizeof *fault);
@@ -172,7 +197,8 @@ static void put_report(struct fault *fault, struct slot *slot, const void *stack
     }
     put_maps();
     put_chunk(TAG('D', 'O', 'N', 'E'), 0, "", 0);
-    close_file();
+    if (!close_file(&before))
+        complain();
 }
 
 /* A fault that a call found: of free(), or at exit. */
@@ -182,7 +208,7 @@ void guard_report(enum fault_kind kind, struct slot *slot, uint64_t address, uin
     struct fault fault = {.kind = kind, .address = address, .family = family};
     struct origin here;
     int error = errno;
-    pthread_mutex_lock(&lock);
+    bool taken = guard_take(&guard_reports_lock);
     if (reports++ < MOST_REPORTS || kind == FAULT_DOUBLE_FREE || kind == FAULT_INVALID_FREE) {
         guard_here(&here, stack, sizeof stack);
         const struct registers *r = &here.registers;
@@ -191,32 +217,23 @@ void guard_report(enum fault_kind kind, struct slot *slot, uint64_t address, uin
         memcpy(fault.registers, all, sizeof all);
         put_report(&fault, slot, stack, here.stack_bytes);
     }
-    pthread_mutex_unlock(&lock);
+    guard_release(&guard_reports_lock, taken);
     errno = error;
 }
 
 void guard_report_counts(void)
 {
-    pthread_mutex_lock(&lock);
-    if (open_file()) {
+    bool taken = guard_take(&guard_reports_lock);
+    sigset_t before;
+    if (open_file(&before)) {
         put_chunk(TAG('C', 'N', 'T', 'S'), (uint32_t)getpid(), &guard_counts, sizeof guard_counts);
-        close_file();
+        close_file(&before);
     }
-    pthread_mutex_unlock(&lock);
+    guard_release(&guard_reports_lock, taken);
 }
 
-/* Signals: ours comes first, then what the program asked for. */
-
-/* Whose pages an access was to. In a living block it is the program itself that has protected them, but from execution. */
-static struct slot *guarded_place(const siginfo_t *info, const ucontext_t *context)
-{
-    uint64_t address = (uint64_t)info->si_addr;
-    struct slot *slot = guard_slot_at(address);
-    bool executes = context->uc_mcontext.gregs[REG_ERR] & 16;
-    return slot && !executes && slot->state == STATE_LIVE && address - slot->user < slot->size ? NULL : slot;
-}
-
-static void report_signal(int number, siginfo_t *info, const ucontext_t *context)
+/* A fault that the processor found. ``slot``: whose pages the access was to, or NULL. */
+void guard_report_signal(int number, const siginfo_t *info, const ucontext_t *context, struct slot *slot)
 {
     const greg_t *g = context->uc_mcontext.gregs;
     struct fault fault = {.signal = (uint32_t)number, .code = info->si_code, .address = (uint64_t)info->si_addr};
@@ -226,95 +243,15 @@ static void report_signal(int number, siginfo_t *info, const ucontext_t *context
         fault.registers[at] = (uint64_t)g[order[at]];
     fault.trap = (uint64_t)g[REG_TRAPNO];
     fault.error = (uint64_t)g[REG_ERR];
-    struct slot *slot = guarded_place(info, context);
     fault.kind = slot ? FAULT_ACCESS : FAULT_ELSEWHERE;
     /* Bytes of the instruction, as far as its page goes; it has just been fetched, unless that is what failed. */
     if (!(fault.error & 16) && fault.address != fault.registers[8]) {
         size_t size = guard_page - fault.registers[8] % guard_page;
         memcpy(fault.code_bytes, (const void *)fault.registers[8], size < 16 ? size : 16);
     }
-    pthread_mutex_lock(&lock);
+    bool taken = guard_take(&guard_reports_lock);
     put_report(&fault, slot, NULL, 0);
-    pthread_mutex_unlock(&lock);
-}
-
-static void on_fault(int number, siginfo_t *info, void *context)
-{
-    if (guard_checking)
-        siglongjmp(guard_check, 1);
-    int error = errno;
-    const struct sigaction program = wanted[number == SIGBUS]; /* SA_RESETHAND changes it */
-    bool handled = program.sa_handler != SIG_DFL && program.sa_handler != SIG_IGN;
-    bool ours = info->si_code > 0 && guarded_place(info, context);
-    if (ours || (info->si_code > 0 && !handled))
-        report_signal(number, info, context);
-    errno = error;
-    if (handled) {
-        if (program.sa_flags & (int)SA_RESETHAND)
-            wanted[number == SIGBUS].sa_handler = SIG_DFL;
-        if (program.sa_flags & SA_SIGINFO)
-            program.sa_sigaction(number, info, context);
-        else
-            program.sa_handler(number);
-        return;
-    }
-    if (info->si_code <= 0 && program.sa_handler == SIG_IGN)
-        return;
-    if (info->si_code > 0)
-        guard_check_live(guard_slot_at((uint64_t)info->si_addr));
-    guard_report_counts();
-    /* It is to die as it would have: the instruction is executed again, or the signal is sent again. */
-    struct sigaction plain = {.sa_handler = SIG_DFL};
-    next_sigaction(number, &plain, NULL);
-    if (info->si_code <= 0)
-        syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), number);
-}
-
-static void install(int number)
-{
-    const struct sigaction *program = &wanted[number == SIGBUS];
-    if (program->sa_handler == SIG_IGN) { /* which exec() keeps; of faults the kernel sends the signal all the same */
-        next_sigaction(number, program, NULL);
-        return;
-    }
-    struct sigaction ours = {.sa_sigaction = on_fault, .sa_mask = program->sa_mask};
-    int same = SA_NODEFER | SA_RESTART | (program->sa_handler == SIG_DFL ? 0 : SA_ONSTACK);
-    ours.sa_flags = SA_SIGINFO | (program->sa_flags & same) | (program->sa_handler == SIG_DFL ? SA_ONSTACK : 0);
-    next_sigaction(number, &ours, NULL);
-}
-
-static int real_sigaction(int number, const struct sigaction *new, struct sigaction *old)
-{
-    if (!next_sigaction)
-        *(void **)&next_sigaction = dlsym(RTLD_NEXT, "sigaction");
-    return next_sigaction(number, new, old);
-}
-
-EXPORT int sigaction(int number, const struct sigaction *new, struct sigaction *old)
-{
-    if ((number != SIGSEGV && number != SIGBUS) || !began_ns)
-        return real_sigaction(number, new, old);
-    struct sigaction before = wanted[number == SIGBUS];
-    if (new) {
-        wanted[number == SIGBUS] = *new;
-        install(number);
-    }
-    if (old)
-        *old = before;
-    return 0;
-}
-
-EXPORT sighandler_t signal(int number, sighandler_t handler)
-{
-    static sighandler_t (*next)(int, sighandler_t);
-    if ((number != SIGSEGV && number != SIGBUS) || !began_ns) {
-        if (!next)
-            *(void **)&next = dlsym(RTLD_NEXT, "signal");
-        return next(number, handler);
-    }
-    struct sigaction new = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
-    sigaction(number, &new, &old);
-    return old.sa_handler;
+    guard_release(&guard_reports_lock, taken);
 }
 
 void guard_reports_begin(void)
@@ -322,16 +259,11 @@ void guard_reports_begin(void)
     const char *where = getenv("INSITU_GUARD_DIRECTORY");
     if (where && strlen(where) < sizeof directory)
         strcpy(directory, where);
-    real_sigaction(SIGSEGV, NULL, &wanted[0]);
-    real_sigaction(SIGBUS, NULL, &wanted[1]);
     began_ns = now_ns();
-    install(SIGSEGV);
-    install(SIGBUS);
 }
 
 void guard_reports_forked(void)
 {
-    guard_forget_owner(&lock);
     file = -1;
     reports = 0;
     began_ns = now_ns();

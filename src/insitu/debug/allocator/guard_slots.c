@@ -19,7 +19,7 @@
 #define BINS 64u      /* of freed slots by pages; number 0 is for all larger */
 #define MOST_TRIES 32 /* in that one */
 
-pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+uint32_t lock;
 uint64_t region, region_end, opened, grown;
 uint32_t *slot_of_page;
 struct slot *slots;
@@ -178,8 +178,10 @@ bool in_region(uint64_t address)
 
 struct slot *guard_slot_at(uint64_t address)
 {
-    if (!ready || address < region || address >= opened)
+    if (!ready || !in_region(address) || !slots_used)
         return NULL;
+    if (address >= opened) /* not handed out yet: beyond the last block */
+        address = opened - 1;
     uint32_t at = slot_of_page[(address - region) / guard_page];
     struct slot *slot = &slots[at ? at : 1]; /* none: the page before the first block */
     /* In the page between two blocks: the fault belongs to the nearer one. */
@@ -234,7 +236,7 @@ void guard_check_live(const struct slot *but)
     sigemptyset(&faults);
     sigaddset(&faults, SIGSEGV);
     sigaddset(&faults, SIGBUS);
-    pthread_sigmask(SIG_UNBLOCK, &faults, &before);
+    guard_mask(SIG_UNBLOCK, &faults, &before);
     if (sigsetjmp(guard_check, 1))
         at++;
     guard_checking = true;
@@ -246,7 +248,7 @@ void guard_check_live(const struct slot *but)
             guard_report(FAULT_DAMAGE, &slots[at], damaged, 0);
     }
     guard_checking = false;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    guard_mask(SIG_SETMASK, &before, NULL);
 }
 
 bool guard_pages_work(void)

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "guard_heap.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
