@@ -49,9 +49,8 @@ def main() -> None:
         subprocess.run(["gcc", "-O2", "-w", "-fno-builtin", "-o", program, source], check=True)
         for what, (before, pairs) in ways.items():
             figures = sorted(_ns([*before, str(program), str(pairs)]) for _ in range(_RUNS))
-            print(
-                f"{what}: {figures[_RUNS // 2]:.0f} ns a pair of malloc and free ({figures[0]:.0f} to {figures[-1]:.0f})"
-            )
+            spread = f"{figures[0]:.0f} to {figures[-1]:.0f}"
+            print(f"{what}: {figures[_RUNS // 2]:.0f} ns a pair of malloc and free ({spread})")
 
 
 def _ns(command: list[str]) -> float:

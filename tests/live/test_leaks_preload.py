@@ -211,3 +211,6 @@ def test_what_cannot_be_recorded_is_refused_in_one_line(tmp_path: Path, program:
     assert len(done.stderr.splitlines()) == 1
     done = _leaks("1", status=1)
     assert "can only be traced by root" in done.stderr and len(done.stderr.splitlines()) == 1
+    words = [sys.executable, "-m", "insitu", "leaks", "--preload", "--", program, "all"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2 and "--preload is for --track" in done.stderr

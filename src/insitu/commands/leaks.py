@@ -114,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
             raise InsituError("a process or a command, not both", remedy="insitu leaks PID, or -- COMMAND", status=2)
         if not command:
             raise InsituError("no command after --", remedy="insitu leaks -- COMMAND", status=2)
+    if args.preload and not args.track:
+        raise InsituError("--preload is for --track", remedy="insitu leaks --track --preload -- COMMAND", status=2)
     if args.track:
         return _tracked(args, command or ())
     if command is not None:
