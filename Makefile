@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 WEB := src/insitu/web
 GUARD := src/insitu/debug/libinsitu-guard.so
-GUARD_FLAGS := -O2 -g -std=gnu11 -Wall -Wextra -Wno-unused-parameter -fPIC -shared -fvisibility=hidden -fno-builtin
+BLOCKS := src/insitu/debug/libinsitu-blocks.so
+ALLOCATOR := src/insitu/debug/allocator
+PRELOADED_FLAGS := -O2 -g -std=gnu11 -Wall -Wextra -Wno-unused-parameter -fPIC -shared -fvisibility=hidden -fno-builtin
 WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
 # What Debian packages each part needs is said in one place: tools/debian-packages.
@@ -15,7 +17,7 @@ WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -p
 # What shares a guest or a module's fixtures runs in one process, the longest first: see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
-setup: $(STAMP)/system $(STAMP)/python $(WEB)/dist/.built $(GUARD)
+setup: $(STAMP)/system $(STAMP)/python $(WEB)/dist/.built $(GUARD) $(BLOCKS)
 
 $(STAMP)/system: tools/debian-packages
 	@mkdir -p $(STAMP)
@@ -32,11 +34,13 @@ $(WEB)/dist/.built: $(WEB_SOURCES) | $(STAMP)/system
 	cd $(WEB) && npm ci --no-audit --no-fund --silent && npm run --silent build
 	@touch $@
 
-# The allocator of `insitu guard`: x86-64 only; elsewhere the command says so.
-$(GUARD): $(wildcard src/insitu/debug/allocator/*.[ch]) | $(STAMP)/system
+# What `insitu guard` and `insitu leaks --track` preload: x86-64 only; elsewhere the commands say so.
+$(GUARD): $(filter-out $(ALLOCATOR)/blocks.%,$(wildcard $(ALLOCATOR)/*.[ch]))
+$(BLOCKS): $(wildcard $(ALLOCATOR)/blocks.[ch] $(ALLOCATOR)/call_origin.[ch])
+$(GUARD) $(BLOCKS): | $(STAMP)/system
 	@if [ "$$(uname -m)" = x86_64 ]; then \
-		command -v cc >/dev/null || { echo "make: no C compiler for insitu guard: apt-get install build-essential" >&2; exit 1; }; \
-		cc $(GUARD_FLAGS) -o $@.new $(filter %.c,$^) && mv $@.new $@; \
+		command -v cc >/dev/null || { echo "make: no C compiler for insitu guard and leaks: apt-get install build-essential" >&2; exit 1; }; \
+		cc $(PRELOADED_FLAGS) -o $@.new $(filter %.c,$^) && mv $@.new $@; \
 	fi
 
 demo: setup
@@ -75,4 +79,4 @@ test-kernels: setup
 	INSITU_ALL_KERNELS=1 $(PYTEST) $$(grep -lE "LONG_TESTS|INSITU_ALL_KERNELS" tests/lab/test_*.py)
 
 clean:
-	rm -rf $(VENV) $(WEB)/dist $(WEB)/node_modules $(GUARD) build demo
+	rm -rf $(VENV) $(WEB)/dist $(WEB)/node_modules $(GUARD) $(BLOCKS) build demo

@@ -1,4 +1,4 @@
-"""A hook of the wheel's build: with the guard allocator in it (`make setup`), the wheel is of this machine alone."""
+"""A hook of the wheel's build: with preloaded libraries in it (`make setup`), the wheel is of this machine alone."""
 
 import sysconfig
 from pathlib import Path
@@ -12,7 +12,7 @@ class WheelTag(BuildHookInterface):  # type: ignore[misc]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it builds."""
-        if version == "standard" and Path(self.root, "src/insitu/debug/libinsitu-guard.so").exists():
+        if version == "standard" and any(Path(self.root, "src/insitu/debug").glob("libinsitu-*.so")):
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{platform}"

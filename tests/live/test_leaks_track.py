@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 import insitu
+from insitu.inspect.heap.preloaded import LIBRARY
+
+PRELOADED = pytest.mark.skipif(not LIBRARY.exists(), reason="make setup has not built the library")
 
 # Each function loses blocks of its own size, which glibc rounds up to 104, 200 and 296.
 _PROGRAM = """
@@ -77,8 +80,11 @@ def _by_function(document: Any, *kinds: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def test_each_lost_block_of_a_command_has_the_stack_that_allocated_it(program: Path, tmp_path: Path) -> None:
-    run = _leaks("--json", "--show", "all", "-o", tmp_path / "run.insitu", "--", program, 20)
+@pytest.mark.parametrize("way", [(), pytest.param(("--preload",), marks=PRELOADED)])
+def test_each_lost_block_of_a_command_has_the_stack_that_allocated_it(
+    program: Path, tmp_path: Path, way: tuple[str, ...]
+) -> None:
+    run = _leaks(*way, "--json", "--show", "all", "-o", tmp_path / "run.insitu", "--", program, 20)
     document = json.loads(run.communicate(timeout=120)[0])
     assert run.returncode == 6
     lost = _by_function(document, "definitely lost")

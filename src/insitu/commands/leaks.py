@@ -13,6 +13,7 @@ examples:
   insitu leaks core.1234                 of a core file
   insitu leaks -- ./prog file            run it, and look just before it exits
   insitu leaks -d 60 -- ./server         run it, and look after a minute
+  insitu leaks --track -- ./prog file    which stacks lose, how old it is; without root by a preloaded library
   insitu leaks --track -d 60 1234        as root: for a minute trace what allocates; which stacks lose, how old it is
   insitu leaks -o now.insitu 1234        a session with the table heap_block, for insitu sql
 """
@@ -66,7 +67,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--comm", metavar="NAME", help="the process of this name")
     duration_option(parser, "look after this time: with --track, or of a command, which is ended")
     parser.add_argument(
-        "--track", action="store_true", help="trace allocations from now on: stacks and ages of blocks (needs root)"
+        "--track", action="store_true", help="trace allocations: stacks and ages of blocks (a process: needs root)"
+    )
+    parser.add_argument(
+        "--preload", action="store_true", help="with --track, of a command: by a preloaded library, not by uprobes"
+    )
+    parser.add_argument(
+        "--stack", type=size, default=2048, metavar="SIZE", help="with it, kept per call (default 2K)"
     )
     parser.add_argument("--why", type=address, metavar="ADDRESS", help="which pointers lead to the block at ADDRESS")
     parser.add_argument("--dominators", action="store_true", help="which blocks keep how much alive")
@@ -89,7 +96,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=size,
         default=0,
         metavar="SIZE",
-        help="that the copy may take (default half of what is free)",
+        help="that the copy may take, and what --preload records (default half of what is free)",
     )
     limit_option(parser, 20, "groups that are listed")
     json_option(parser)
@@ -107,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
             raise InsituError("a process or a command, not both", remedy="insitu leaks PID, or -- COMMAND", status=2)
         if not command:
             raise InsituError("no command after --", remedy="insitu leaks -- COMMAND", status=2)
+    if args.preload and not args.track:
+        raise InsituError("--preload is for --track", remedy="insitu leaks --track --preload -- COMMAND", status=2)
     if args.track:
         return _tracked(args, command or ())
     if command is not None:
@@ -120,13 +129,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tracked(args: argparse.Namespace, command: "Sequence[str]") -> int:
-    from insitu.commands.leaks_track import track
+    from insitu.capabilities.tracing import privileges
     from insitu.inspect.heap.allocations import joined
     from insitu.inspect.heap.leaks import examine
 
-    snapshot, traced, status = track(args, command, 0 if command else _pid(args))
+    may_trace = privileges().available
+    if not command and (args.preload or not may_trace):
+        raise InsituError(
+            "the allocations of a process that runs already can only be traced by root: nothing is loaded into it",
+            remedy="sudo insitu leaks --track PID, or start it by insitu leaks --track -- COMMAND",
+        )
+    if args.preload or not may_trace:
+        from insitu.commands.leaks_preload import record
+
+        snapshot, traced, status = record(args, command)
+    else:
+        from insitu.commands.leaks_track import track
+
+        snapshot, traced, status = track(args, command, 0 if command else _pid(args))
     found = examine(snapshot, args.heuristics)
-    return _report(args, found, not command, joined(found, traced)) or status
+    kinds = range(len(_SHOWN)) if args.output else [_SHOWN[name] for name in args.show]
+    wanted = found.heap.addresses[[each in kinds for each in found.verdicts.kind.tolist()]]
+    return _report(args, found, not command, joined(found, traced(wanted))) or status
 
 
 def _report(args: argparse.Namespace, found: "Leaks", live: bool, allocations: "Allocations | None" = None) -> int:

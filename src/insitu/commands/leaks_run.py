@@ -7,7 +7,8 @@ import contextlib
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,9 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["last_moment"]
 
 
-def last_moment(args: argparse.Namespace, command: Sequence[str]) -> tuple[Snapshot, int]:
+def last_moment(
+    args: argparse.Namespace,
+    command: Sequence[str],
+    variables: Mapping[str, str] = MappingProxyType({}),
+    copied: Callable[[Snapshot], None] = lambda snapshot: None,
+) -> tuple[Snapshot, int]:
     """Run a command until it is about to exit, or ``args.duration`` is over, which ends it; returns its status, too.
 
+    ``variables`` are added to its environment. ``copied`` is called at once with the copy, before a
+    command that still runs is ended.
     Signals that ask this process to stop are passed on to the command; Ctrl-C reaches it from the terminal.
     Raises InsituError.
     """
@@ -28,7 +36,10 @@ def last_moment(args: argparse.Namespace, command: Sequence[str]) -> tuple[Snaps
     from insitu.record.interrupts import Interrupts
     from insitu.record.launcher import Launched
 
-    with Interrupts() as interrupts, contextlib.closing(Launched(command, interrupts.ignored_before)) as launched:
+    with (
+        Interrupts() as interrupts,
+        contextlib.closing(Launched(command, interrupts.ignored_before, variables)) as launched,
+    ):
         launched.settle()
         launched.traced()
         watch = LastMoment(launched.pid, launched.untraced, args.max_memory)
@@ -36,6 +47,7 @@ def last_moment(args: argparse.Namespace, command: Sequence[str]) -> tuple[Snaps
             launched.release()
             _wait(launched, interrupts, args.duration)
             snapshot = watch.snapshot()
+            copied(snapshot)
             return snapshot, launched.exit_status if launched.ended() else 0
         finally:
             watch.let_go()

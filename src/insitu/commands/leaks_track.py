@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ import numpy as np
 from insitu import messages
 from insitu.convert.open import open_session
 from insitu.errors import InsituError
-from insitu.inspect.heap.allocations import Traced
+from insitu.inspect.heap.allocations import U64, Traced
 from insitu.inspect.heap.last_moment import LastMoment
 from insitu.inspect.heap.snapshot import Snapshot, take
 from insitu.probe.bpftrace.scripts import read_script
@@ -44,11 +44,13 @@ __all__ = ["track"]
 _EVENTS = "event.block"
 
 
-def track(args: argparse.Namespace, command: Sequence[str], pid: int) -> tuple[Snapshot, Traced, int]:
+def track(
+    args: argparse.Namespace, command: Sequence[str], pid: int
+) -> tuple[Snapshot, Callable[[U64], Traced], int]:
     """Trace the allocations of a command until it is about to exit, or of a process.
 
     In both cases at most ``args.duration``, and until a signal asks to stop. Returns the copy of the process, what
-    was allocated since and not freed, and the command's status. Raises InsituError.
+    returns the blocks of certain addresses that were allocated since, and the command's status. Raises InsituError.
     """
     script = read_script("mallocs")
     options = Options.given([] if command else [str(pid)], unsafe=False)
@@ -79,7 +81,8 @@ def track(args: argparse.Namespace, command: Sequence[str], pid: int) -> tuple[S
         for number, what in probe.lost:
             messages.warning(f"lost {number:,} {what}: the stacks of some blocks are not known")
         with open_session(path) as session:
-            return snapshot, _traced(session, copied_ns), outcome.exit_status
+            traced = _traced(session, copied_ns)
+            return snapshot, lambda wanted: traced, outcome.exit_status
     except ScriptError as error:  # the script is ours: what failed is the machine's or the user's
         raise InsituError(f"cannot trace allocations: {error.plain}", remedy=error.remedy) from None
     finally:

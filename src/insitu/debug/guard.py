@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from insitu.debug.guard_faults import Fault, explained
 from insitu.debug.guard_map_count import raised_map_count
-from insitu.debug.guard_program import LIBRARY, Settings, environment, refuse_unsuitable
+from insitu.debug.guard_program import LIBRARY, WHAT, Settings, environment
 from insitu.debug.guard_records import Counts, Records, read_records
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.plurals import plural
+from insitu.symbols.preloaded import refuse_unsuitable
 from insitu.temporary_directories import TemporaryDirectory
 
 __all__ = ["Guarded", "guard"]
@@ -60,7 +61,7 @@ def guard(
     program = shutil.which(command[0])
     if program is None:
         raise InsituError(f"{command[0]}: command not found", status=127)
-    refuse_unsuitable(program)
+    refuse_unsuitable(program, LIBRARY, WHAT)
     with contextlib.ExitStack() as context:
         temporary = TemporaryDirectory(gettempdir(), "insitu-guard-", "")
         context.callback(temporary.remove)

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from insitu.foreign_files import read_foreign
 from insitu.kernel import procfs
+from insitu.symbols.preloaded import SAVED_AT
 
 __all__ = [
     "ACCESS",
@@ -48,8 +49,6 @@ _FAULT: Final = struct.Struct("<4IiI4Q17Q16s16s")  # struct fault
 _BLOCK: Final = struct.Struct("<4Q4I" + 2 * "8QQII")  # struct slot
 _COUNTS: Final = struct.Struct("<10Q")  # struct counts
 _ORIGIN_WORDS: Final = 11
-# Where struct registers has its place among those that ptrace.SAMPLED_MASK asks for.
-_SAVED_AT: Final = (1, 6, 7, 8, 13, 14, 15, 16)
 _SAMPLED: Final = 17
 _MOST_FILE_BYTES: Final = 1 << 26
 _MOST_FILES: Final = 10_000
@@ -253,6 +252,6 @@ def _block(chunks: _Chunks, which: int) -> BlockRecord:
 
 def _origin(values: tuple[int, ...], stack: bytes) -> Origin:
     registers = [0] * _SAMPLED
-    for place, value in zip(_SAVED_AT, values[:8], strict=True):
+    for place, value in zip(SAVED_AT, values[:8], strict=True):
         registers[place] = value
     return Origin(values[9], values[8], tuple(registers), stack)

@@ -1,9 +1,11 @@
 /* A preloaded allocator that places blocks against inaccessible pages, for `insitu guard`: what its reports hold, and
  * what the code that writes them (guard_reports.c) shares with the allocator (the other files).
  *
- * The structures that reports hold are read by insitu/debug/guard_reports.py: change both.
+ * The structures that reports hold are read by insitu/debug/guard_records.py: change both.
  */
 #pragma once
+
+#include "call_origin.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -12,8 +14,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <ucontext.h>
-
-#define EXPORT __attribute__((visibility("default")))
 
 enum family { FAMILY_MALLOC = 1, FAMILY_NEW = 2, FAMILY_NEW_ARRAY = 3 };
 enum state { STATE_UNUSED = 0, STATE_LIVE = 1, STATE_FREED = 2 };
@@ -25,18 +25,6 @@ enum fault_kind {
     FAULT_INVALID_FREE = 4,
     FAULT_MISMATCH = 5,
     FAULT_DAMAGE = 6,       /* bytes around the block were overwritten, which was found later */
-};
-
-/* The registers that call frame information may refer to, at a call. */
-struct registers {
-    uint64_t bx, bp, sp, ip, r12, r13, r14, r15;
-};
-
-struct origin {
-    struct registers registers;
-    uint64_t ns; /* CLOCK_MONOTONIC */
-    uint32_t tid;
-    uint32_t stack_bytes; /* that were copied, from registers.sp on */
 };
 
 /* A block and the pages it lies in: [base, base + pages), after which follows an inaccessible one. */
@@ -73,16 +61,14 @@ struct counts {
 
 extern struct settings guard_settings;
 extern struct counts guard_counts;
-extern uint64_t guard_page;
 
-/* guard_slots.c, guard_stack.c */
+/* guard_slots.c */
 extern _Thread_local __attribute__((tls_model("initial-exec"))) bool guard_checking; /* faults go to guard_check */
 extern sigjmp_buf guard_check;
 struct slot *guard_slot_at(uint64_t address);      /* the slot whose pages, or the page after them, hold it; or NULL */
 struct slot *guard_neighbour(struct slot *, int);  /* the one before (-1) or after (1) by address; or NULL */
 const void *guard_stack_of(const struct slot *, int which);
 uint64_t guard_damaged_byte(const struct slot *);  /* the first byte beside the block that was changed; 0: none */
-void guard_here(struct origin *, void *stack, size_t most);
 
 /* Reports the living blocks, but for one or NULL, beside which bytes were changed. */
 void guard_check_live(const struct slot *but);

@@ -4,11 +4,9 @@
 #include "guard.h"
 
 #define FILL 0xC5 /* beside a block */
-#define DEFAULT_ALIGN 16u
 #define LARGEST_REGION (1ull << 37)
 #define MOST_SITES 64
 #define MOST_MODULES 256
-#define THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec"))) /* others may allocate on first use */
 
 struct range {
     uint64_t start, end;
@@ -42,12 +40,7 @@ uint64_t cost(uint64_t pages);
 bool in_region(uint64_t address);
 bool guard_pages_work(void);
 
-/* guard_stack.c */
 extern char *stacks; /* copies: those of allocations by slot, then those of frees */
-extern THREAD_LOCAL bool busy;
-extern THREAD_LOCAL uint64_t stack_start, stack_end;
-extern THREAD_LOCAL uint32_t own_tid;
-
 char *stack_at(const struct slot *slot, int which);
 
 /* guard_blocks.c */
@@ -57,8 +50,3 @@ void release(void *block, uint32_t family);
 size_t plain_alignment(void);
 bool is_in_program(uint64_t address);
 _Noreturn void fatal(enum fault_kind kind, struct slot *slot, uint64_t address, uint32_t family);
-
-/* glibc's own functions, for blocks that are not guarded */
-extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
-extern void *__libc_memalign(size_t, size_t);
-extern void __libc_free(void *);

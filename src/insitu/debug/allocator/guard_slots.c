@@ -26,7 +26,7 @@ struct slot *slots;
 uint32_t most_slots;
 uint64_t most_live = ~0ull;
 struct counts guard_counts;
-uint64_t guard_page = 4096;
+char *stacks;
 THREAD_LOCAL bool guard_checking;
 sigjmp_buf guard_check;
 
@@ -258,4 +258,16 @@ bool guard_pages_work(void)
     if (page != MAP_FAILED)
         munmap(page, guard_page);
     return work;
+}
+
+/* Copies of stacks */
+
+char *stack_at(const struct slot *slot, int which)
+{
+    return stacks + ((uint64_t)which * most_slots + (uint64_t)(slot - slots)) * guard_settings.stack;
+}
+
+const void *guard_stack_of(const struct slot *slot, int which)
+{
+    return stack_at(slot, which);
 }

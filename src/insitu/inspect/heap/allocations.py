@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from insitu.inspect.heap.leaks import Leaks
 from insitu.symbols.frame import Frame
 
-__all__ = ["Allocations", "StackGroup", "Traced", "by_stack", "joined", "untraced"]
+__all__ = ["U64", "Allocations", "StackGroup", "Traced", "by_stack", "joined", "untraced"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]

@@ -23,7 +23,10 @@ from insitu.inspect.stopped_threads import while_stopped
 from insitu.kernel import procfs, ptrace
 from insitu.kernel.ptrace_refusal import has_ended
 
-__all__ = ["Snapshot", "ThreadState", "take", "take_stopped"]
+__all__ = ["PRELOADED_TABLE", "Snapshot", "ThreadState", "take", "take_stopped"]
+
+PRELOADED_TABLE: Final = "insitu-blocks"
+"""The memory file in which a preloaded library of ours records blocks: its addresses of blocks keep none alive."""
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -40,7 +43,7 @@ _MADV_HUGEPAGE, _MADV_POPULATE_WRITE = 14, 23  # include/uapi/asm-generic/mman-c
 _SPARE_BYTES: Final = 16 << 20  # the process may grow before it stops
 _DEVICES: Final = b"/dev/"
 _ORDINARY: Final = (b"/dev/shm/", b"/dev/zero")
-_KERNEL_MADE: Final = (b"[vvar", b"[vsyscall", b"[vdso")
+_NOT_THE_PROGRAMS: Final = (b"[vvar", b"[vsyscall", b"[vdso", f"/memfd:{PRELOADED_TABLE} ".encode())
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _readv = _libc.process_vm_readv
@@ -212,8 +215,8 @@ class _Copier:
 
 
 def _is_wanted(area: procfs.Area) -> bool:
-    """Whether an area is writable memory, not a device's."""
-    if area.permissions[:2] != "rw" or area.path.startswith(_KERNEL_MADE):
+    """Whether an area is writable memory of the program, not a device's."""
+    if area.permissions[:2] != "rw" or area.path.startswith(_NOT_THE_PROGRAMS):
         return False
     return not area.path.startswith(_DEVICES) or area.path.startswith(_ORDINARY)
 

@@ -1,6 +1,6 @@
-/* Where a call comes from: registers and a copy of the stack's bytes, which insitu unwinds afterwards. */
+/* Registers and stack of a call: see call_origin.h. */
 #define _GNU_SOURCE
-#include "guard_heap.h"
+#include "call_origin.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 
 extern void *__libc_stack_end;
 
-char *stacks;
+uint64_t guard_page = 4096;
 THREAD_LOCAL bool busy;
 THREAD_LOCAL uint64_t stack_start, stack_end;
 THREAD_LOCAL uint32_t own_tid;
@@ -62,14 +62,4 @@ __attribute__((noinline)) void guard_here(struct origin *origin, void *stack, si
     uint64_t size = end - r->sp < most ? end - r->sp : most;
     memcpy(stack, (const void *)r->sp, size);
     origin->stack_bytes = (uint32_t)size;
-}
-
-char *stack_at(const struct slot *slot, int which)
-{
-    return stacks + ((uint64_t)which * most_slots + (uint64_t)(slot - slots)) * guard_settings.stack;
-}
-
-const void *guard_stack_of(const struct slot *slot, int which)
-{
-    return stack_at(slot, which);
 }
