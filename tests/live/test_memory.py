@@ -281,3 +281,41 @@ def test_two_moments_show_what_grew(tmp_path: Path) -> None:
     text = subprocess.run(diff, capture_output=True, text=True, check=True).stdout
     assert "\nthreads: 1 to 4 (+3)\n" in text and "[anonymous]" in text.split("descriptors: ")[0]
     assert "      0      7      +7  file /etc/hostname\n" in text
+
+
+_FORKS = """
+#include <stdio.h>
+#include <unistd.h>
+int main(void)
+{
+    if (fork() == 0)
+        return pause();
+    puts("ready");
+    fflush(stdout);
+    return pause();
+}
+"""
+
+
+def test_looking_copies_no_page_that_a_fork_shares(tmp_path: Path) -> None:
+    """process_vm_readv(2) would: the environment is in pages of the stack that the child has, too."""
+    (tmp_path / "forks.c").write_text(_FORKS)
+    subprocess.run(["gcc", "-static", "-o", tmp_path / "forks", tmp_path / "forks.c"], check=True)
+    large = {f"INSITU_{number}": "x" * 1000 for number in range(40)}
+    with subprocess.Popen(
+        [tmp_path / "forks"], stdout=subprocess.PIPE, text=True, env=large, process_group=0
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            for pid in (int(child), process.pid):
+                _stopped(pid)
+            before = _rollup(process.pid)
+            assert before["Shared_Dirty"] >= 10 * _PAGE
+            document = json.loads(_command("--json", "--stacks", "-q", process.pid).stdout)
+            assert len(document["processes"][0]["environment"]["start"]) == 40
+            _command("--threads", "--stacks", "-q", process.pid)
+            assert _rollup(process.pid) == before
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)

@@ -207,8 +207,13 @@ def test_watching_shows_what_grows_and_where_it_is_opened(tmp_path: Path, monkey
     with _running(sys.executable, "-c", _LEAKS) as process:
         assert process.stdout is not None
         process.stdout.readline()
+        at_least = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
         text = _command("--watch", "-d", "4", "--interval", "1", process.pid)
     assert "descriptors: most are file /etc/hostname (+" in text
+    _, first, second, *_ = text.splitlines()  # what the first change is counted from
+    (seconds, count, *kinds), (_, later, change, *_) = first.split(), second.split()
+    assert seconds == "0.0" and int(count) >= at_least and " ".join(kinds).startswith(tuple("123456789"))
+    assert int(later) == int(count) + int(change)
     assert "passwd" not in text
     _, _, stacks = text.partition("Made meanwhile and still open, by stack:")
     assert "open" in stacks and "]: " in stacks

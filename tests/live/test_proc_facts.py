@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from insitu.inspect import process_facts
+from insitu.inspect import cgroup_facts
 from insitu.inspect.environment import environment
 from insitu.inspect.process_facts import facts_of
 from insitu.inspect.threads import threads_of
@@ -156,7 +156,7 @@ def test_a_cgroups_smallest_limit_on_the_way_up_counts(tmp_path: Path, monkeypat
     inner.mkdir(parents=True)
     for directory, memory, cpu in ((inner, "max", "max 100000"), (inner.parent, str(1 << 30), "50000 100000")):
         for name, text in (
-            ("cgroup.controllers", "cpu memory pids"),
+            ("cgroup.procs", ""),
             ("memory.current", str(943718400)),
             ("memory.max", memory),
             ("pids.current", "12"),
@@ -169,7 +169,8 @@ def test_a_cgroups_smallest_limit_on_the_way_up_counts(tmp_path: Path, monkeypat
             ),
         ):
             (directory / name).write_text(f"{text}\n")
-    monkeypatch.setattr(process_facts, "cgroup_directory", lambda pid: str(inner))
+    monkeypatch.setattr(cgroup_facts, "cgroup_directory", lambda pid: str(inner))
+    monkeypatch.setattr(cgroup_facts, "legacy_directories", lambda pid, controllers: {})
     facts = facts_of(os.getpid())
     text = "\n".join(
         "".join(part for part, _ in line)

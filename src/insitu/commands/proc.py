@@ -223,7 +223,8 @@ def _watch(args: argparse.Namespace, pid: int) -> int:
     screen = Screen.of(sys.stdout)
     first = last = _open(pid)
     start = time.monotonic()
-    screen.write([view.growth_title()])
+    screen.write([view.growth_title(), view.first_line(first)])
+    sys.stdout.flush()
     with _traced(pid) if os.geteuid() == 0 else contextlib.nullcontext() as leaks:
         with contextlib.suppress(KeyboardInterrupt):
             while not args.duration or time.monotonic() - start < args.duration:

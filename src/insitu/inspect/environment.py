@@ -50,7 +50,7 @@ def environment(pid: int) -> Environment:
     """The environment of a process. Raises OSError: PermissionError, or no such process."""
     with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
         start = _variables(file.read(_MOST_BYTES).split(b"\0"))
-    memory = ProcessMemory()
+    memory = ProcessMemory(unchanged=True)
     for address in _addresses(pid, list(procfs.areas(pid))):
         if (now := _read(pid, memory, address)) is not None:
             return Environment(start, now)

@@ -46,7 +46,7 @@ def waits(process: Process) -> list[Wait]:
     threads = {thread.tid: thread for thread in process.threads}
     live = next((thread.tid for thread in process.threads if thread.frames), process.pid)
     try:
-        memory, names = ProcessMemory(), VariableNames(live, list(procfs.areas(live)))
+        memory, names = ProcessMemory(unchanged=True), VariableNames(live, list(procfs.areas(live)))
     except ProcessLookupError:
         return []
     found = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -27,9 +27,11 @@ __all__ = ["COLUMNS", "MemoryMap", "Sharer", "Total", "mappings_of", "memory", "
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-COLUMNS: Final = ("resident", "pss", "private", "shared", "swapped", "file", "huge", "dirty", "locked")
-_NO_PAGES: Final = (b"pf", b"io", b"ht")
-"""Flags of mappings whose pages the kernel does not add up: frames without a struct page, and hugetlb."""
+COLUMNS: Final = ("resident", "pss", "private", "shared", "swapped", "file", "huge", "dirty", "locked", "hugetlb")
+"""The last are pages of the pool of huge pages, which the kernel counts in none of the others."""
+_NO_PAGES: Final = (b"pf", b"io")
+"""Flags of mappings whose pages the kernel does not add up: frames without a struct page."""
+_HUGETLB: Final = b"ht"
 _PSS_SHIFT: Final = 12  # fs/proc/task_mmu.c: the fraction of a byte that a share is kept with
 _MOST_SHARED: Final = 1 << 22  # frames that are looked for in other processes
 _MOST_PROCESSES: Final = 2000
@@ -157,12 +159,10 @@ def _sizes(found: smaps.Mappings) -> dict[str, I64]:
         "shared": of["Shared_Clean"] + of["Shared_Dirty"],
         "swapped": of["Swap"],
         "file": of["Rss"] - of["Anonymous"],
-        "huge": sum(
-            (of[name] for name in ("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb")),
-            of["Private_Hugetlb"],
-        ),
+        "huge": of["AnonHugePages"] + of["ShmemPmdMapped"] + of["FilePmdMapped"],
         "dirty": of["Private_Dirty"] + of["Shared_Dirty"],
         "locked": of["Locked"],
+        "hugetlb": of["Private_Hugetlb"] + of["Shared_Hugetlb"],
     }
 
 
@@ -173,7 +173,11 @@ class _Walk:
         count = len(found.areas)
         self._starts = np.array([area.start for area in found.areas], np.uint64)
         self._ends = np.array([area.end for area in found.areas], np.uint64)
-        self._counted = ~found.has_flag(*_NO_PAGES)
+        self._looked_at = ~found.has_flag(*_NO_PAGES)
+        self._hugetlb = found.has_flag(_HUGETLB)
+        # Processes may share the page tables of these, too: then a page that several have is mapped once
+        # (mm/hugetlb.c: huge_pmd_share).
+        self._pool_shared = self._hugetlb & np.array(["s" in area.permissions for area in found.areas], bool)
         self._pss = np.zeros(count, np.int64)
         self._shared: list[tuple[I64, I64]] = []
         self._left = _MOST_SHARED
@@ -200,7 +204,7 @@ class _Walk:
     def _add(self, numbers: I64, words: U64) -> None:
         addresses = numbers.astype(np.uint64) * np.uint64(PAGE)
         rows = np.searchsorted(self._starts, addresses, side="right") - 1
-        inside = (rows >= 0) & (addresses < self._ends[rows]) & self._counted[rows]
+        inside = (rows >= 0) & (addresses < self._ends[rows]) & self._looked_at[rows]
         rows, words = rows[inside], words[inside]
         self._count("swapped", rows[is_swapped(words)])
         there = words & PRESENT != 0
@@ -214,13 +218,19 @@ class _Walk:
         counted = ~frames.have("zero_page")[at]
         rows, words, numbers, mapped = rows[counted], words[counted], numbers[counted], frames.mapped[at][counted]
         shared = mapped > 1
+        self._keep(numbers, rows, shared | self._pool_shared[rows])
+        added = ~self._hugetlb[rows]
+        rows, words, mapped, shared = rows[added], words[added], mapped[added], shared[added]
         self._count("resident", rows)
         self._count("private", rows[~shared])
         self._count("shared", rows[shared])
         self._count("file", rows[words & FILE != 0])
         share = (PAGE << _PSS_SHIFT) // np.maximum(mapped, 1)
         np.add.at(self._pss, rows, share)
-        kept = np.flatnonzero(shared)[: self._left]
+
+    def _keep(self, numbers: I64, rows: I64, wanted: NDArray[np.bool_]) -> None:
+        """Frames that are looked for in other processes."""
+        kept = np.flatnonzero(wanted)[: self._left]
         self._left -= len(kept)
         self._shared.append((numbers[kept], rows[kept]))
 
@@ -229,7 +239,7 @@ class _Walk:
 
     @property
     def shared(self) -> tuple[I64, I64]:
-        """Frames that are mapped more than once, each once, ascending, and our mapping of each."""
+        """Frames that others may map, too, each once, ascending, and our mapping of each."""
         if not self._shared:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         numbers, rows = (np.concatenate(each) for each in zip(*self._shared, strict=True))
@@ -297,7 +307,7 @@ def _group(area: Area, holds_stack: bool) -> str:
 
 
 def totals(found: MemoryMap) -> list[Total]:
-    """The mappings by what they belong to, those with most private memory and then most resident first."""
+    """The mappings by what they belong to, those with most private memory and then most in memory first."""
     names = list(dict.fromkeys(found.groups))
     index = {name: at for at, name in enumerate(names)}
     rows = np.array([index[name] for name in found.groups], np.int64)
@@ -308,7 +318,11 @@ def totals(found: MemoryMap) -> list[Total]:
         Total(name, int(counts[at]), lengths[at], {column: sums[column][at] for column in COLUMNS})
         for at, name in enumerate(names)
     ]
-    return sorted(made, key=lambda each: (-each.sizes["private"], -each.sizes["resident"], each.name))
+    return sorted(made, key=lambda each: (-each.sizes["private"], -_in_memory(each.sizes), each.name))
+
+
+def _in_memory(sizes: Mapping[str, int]) -> int:
+    return sizes["resident"] + sizes["hugetlb"]
 
 
 def _summed(rows: I64, values: NDArray[np.integer[Any]], count: int) -> list[int]:

@@ -104,9 +104,9 @@ def _states(words: U64, frames: Frames | None) -> I64:
     there = words & PRESENT != 0
     is_file = words & FILE != 0
     found: I64 = _BIT["guard"] * (~there & (words & GUARD != 0)) + _BIT["swapped"] * (~there & is_swapped(words))
-    found += _BIT["file cache"] * (there & is_file)
     exclusive = words & EXCLUSIVE != 0
     if frames is None:
+        found += _BIT["file cache"] * (there & is_file)
         found += _BIT["private"] * (there & exclusive)
         found += _BIT["shared"] * (there & ~exclusive & is_file)
         found += _BIT["shared, or the page of zeros"] * (there & ~exclusive & ~is_file)
@@ -117,11 +117,13 @@ def _states(words: U64, frames: Frames | None) -> I64:
     zero = there & frames.have("zero_page")[at]
     shared = frames.mapped[at] > 1
     own = there & ~zero
-    found += _BIT["page of zeros"] * zero
+    # The huge page of zeros is no anonymous page: pagemap has it as one of a file.
+    found += _BIT["page of zeros"] * zero + _BIT["file cache"] * (own & is_file)
     found += _BIT["private"] * (own & ~shared) + _BIT["shared"] * (own & shared)
     found += _BIT["anonymous"] * (own & ~is_file)
     found += _BIT["huge"] * (there & (frames.have("huge") | frames.have("transparent_huge"))[at])
-    found += _BIT["dirty in the cache"] * (own & is_file & frames.have("dirty")[at])
+    # There is no file on a disk behind pages of the pool (hugetlb).
+    found += _BIT["dirty in the cache"] * (own & is_file & (frames.have("dirty") & ~frames.have("huge"))[at])
     return found
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from insitu.errors import InsituError
+from insitu.inspect.cgroup_facts import Cgroup, cgroup_of
 from insitu.kernel import procfs
-from insitu.kernel.pressure import Stall, Throttled, cgroup_directory, pressure, throttled
 
-__all__ = ["Cgroup", "Limit", "ProcessFacts", "Signals", "facts_of"]
+__all__ = ["Limit", "ProcessFacts", "Signals", "facts_of"]
 
 _MOST_COMMAND_BYTES: Final = 4096
 _MEMORY: Final = ("Rss", "Pss", "Private_Clean", "Private_Dirty", "Shared_Clean", "Shared_Dirty", "Swap", "Locked")
+_POOL: Final = ("Private_Hugetlb", "Shared_Hugetlb")
 _NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 # What /proc/PID/status says of a limit's use, in KiB.
 _USED: Final = {
@@ -34,21 +34,6 @@ class Limit(NamedTuple):
     hard: int
     unit: str
     used: int
-
-
-class Cgroup(NamedTuple):
-    """A cgroup of version 2: what it uses and its limit, -1: none, by "memory" and "swap" in bytes, and "pids".
-
-    ``cpu_max``: the quota and the period in microseconds, none without a limit. Limits of its ancestors count, too:
-    each is the smallest on the way up. ``pressure``: the share of time in which some task waited.
-    """
-
-    directory: str
-    used: dict[str, int]
-    limits: dict[str, int]
-    cpu_max: tuple[int, int] | None
-    throttled: Throttled | None
-    pressure: dict[str, Stall]
 
 
 class Signals(NamedTuple):
@@ -103,7 +88,7 @@ def facts_of(pid: int) -> ProcessFacts:
         threads,
         _memory(pid),
         _limits(pid, fields),
-        _cgroup(pid),
+        cgroup_of(pid),
         [name for name in _NAMESPACES if _is_apart(pid, name)],
         int(fields.get("CapEff", "0"), 16),
         int(fields.get("CapBnd", "0"), 16),
@@ -126,7 +111,7 @@ def _memory(pid: int) -> dict[str, int]:
     found = {}
     for line in (procfs.text(f"/proc/{pid}/smaps_rollup") or "").splitlines():
         name, _, value = line.partition(":")
-        if name in _MEMORY:
+        if name in (*_MEMORY, *_POOL):
             found[name] = int(value.split()[0]) << 10
     return found
 
@@ -151,43 +136,6 @@ def _used(pid: int, name: str, status: dict[str, str]) -> int:
     except (OSError, KeyError, ValueError):
         pass
     return -1
-
-
-def _cgroup(pid: int) -> Cgroup | None:
-    """The cgroup of a process; None for the root, and where version 2 is not mounted."""
-    directory = cgroup_directory(pid)
-    if directory is None:
-        return None
-    names = {"memory": "memory", "swap": "memory.swap", "pids": "pids"}
-    used = {name: _number(f"{directory}/{file}.current") for name, file in names.items()}
-    above = list(_with_ancestors(directory))
-    limits = {}
-    for name, file in names.items():
-        given = [each for at in above if (each := _number(f"{at}/{file}.max")) >= 0]
-        limits[name] = min(given, default=-1)
-    quotas = [
-        (int(words[0]), int(words[1])) for at in above if (words := _words(f"{at}/cpu.max"))[0:1] not in ([], ["max"])
-    ]
-    cpu = min(quotas, key=lambda each: each[0] / each[1], default=None)
-    some = {name: stalls["some"] for name, stalls in pressure(directory).items() if "some" in stalls}
-    return Cgroup(directory, used, limits, cpu, throttled(directory), some)
-
-
-def _with_ancestors(directory: str) -> Iterator[str]:
-    """A cgroup's directory and those above it, as far as they are cgroups."""
-    while os.path.exists(f"{directory}/cgroup.controllers"):  # noqa: PTH110
-        yield directory
-        directory = os.path.dirname(directory)  # noqa: PTH120
-
-
-def _words(path: str) -> list[str]:
-    return (procfs.text(path) or "").split()
-
-
-def _number(path: str) -> int:
-    """A number in a file; -1 for "max", and where there is none."""
-    words = _words(path)
-    return int(words[0]) if words and words[0].isdigit() else -1
 
 
 def _is_apart(pid: int, name: str) -> bool:

@@ -31,7 +31,7 @@ class PythonStacks:
     def __init__(self, pid: int, live: int, running: Collection[int]) -> None:
         """``live`` is a thread that has not ended, ``running`` are those that were not blocked. Raises OSError."""
         self._running = set(running)
-        memory = ProcessMemory()
+        memory = ProcessMemory(unchanged=True)
         self._interpreter = PythonFinder().interpreter(pid, procfs.areas(live), partial(memory.read, live))
         self._states = self._interpreter.threads() if self._interpreter else {}
         self._frames: dict[int, tuple[Frame, ...]] = {}

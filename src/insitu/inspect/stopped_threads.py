@@ -165,7 +165,7 @@ class _Tracer:
 
 
 def _copies(stopped: Sequence[int], writable: Sequence[tuple[int, int]]) -> list[StackCopy]:
-    memory, state = ProcessMemory(), ptrace.Registers()
+    memory, state = ProcessMemory(unchanged=True), ptrace.Registers()
     copies, left = [], _MOST_BYTES
     deadline = time.monotonic() + _COPIES_WITHIN_S
     for tid in stopped:

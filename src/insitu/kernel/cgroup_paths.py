@@ -6,13 +6,16 @@ import contextlib
 import fnmatch
 import os
 import re
+from collections.abc import Sequence
 from functools import cache
 
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 
-__all__ = ["cgroup_path", "open_cgroup", "unified_mount"]
+__all__ = ["cgroup_path", "legacy_directories", "open_cgroup", "unified_mount"]
 
 _MOUNT = re.compile(r"\S+ \S+ \S+ \S+ (\S+) .* - (cgroup2?) \S+ \S+")
+_LEGACY_MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .* - cgroup \S+ (\S+)")
 _MAX_DIRECTORIES = 100_000
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -34,6 +37,31 @@ def cgroup_path(number: int, pattern: str) -> str:
 def unified_mount() -> str | None:
     """Where cgroups of version 2 are mounted; None if they are not."""
     return next((top for name, top in _hierarchies() if name == "unified"), None)
+
+
+def legacy_directories(pid: int, controllers: Sequence[str]) -> dict[str, str]:
+    """By controller: the directory of a process's cgroup of version 1. Those in the root are left out."""
+    found = {}
+    for line in (procfs.text(f"/proc/{pid}/cgroup") or "").splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            if name in controllers and path != "/" and (directory := _below_mount(name, path)):
+                found[name] = directory
+    return found
+
+
+def _below_mount(controller: str, path: str) -> str | None:
+    """Where a cgroup of a controller of version 1 is here; None if that part of the hierarchy is not mounted."""
+    for line in (procfs.text("/proc/self/mountinfo") or "").split("\n"):
+        match = _LEGACY_MOUNT.match(line)
+        if match and controller in match[3].split(","):
+            # A container may see a part of the hierarchy only: that below the mount's root.
+            root, top = (_ESCAPE.sub(lambda m: chr(int(m[1], 8)), each) for each in match.group(1, 2))
+            below = os.path.relpath(path, root)
+            directory = top if below == "." else f"{top}/{below}"
+            if not below.startswith("..") and os.path.isdir(directory):  # noqa: PTH112 - a path of the kernel's
+                return directory
+    return None
 
 
 @cache

@@ -19,6 +19,7 @@ __all__ = ["NONE", "PAGE", "Counts", "PageCounter", "locked", "nodes_of", "resid
 
 PAGE: Final = mmap.PAGESIZE
 _MOST_PAGES: Final = 1 << 16  # of a file that are mapped, or whose nodes are asked for, at once
+_HUGETLBFS_MAGIC: Final = 0x958458F6  # include/uapi/linux/magic.h
 _MADV_POPULATE_READ: Final = 22  # include/uapi/asm-generic/mman-common.h, Linux 5.14
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -76,7 +77,15 @@ class PageCounter:
         code = ctypes.get_errno()
         if code != errno.ENOSYS:
             raise OSError(code, os.strerror(code))
+        if _is_of_huge_pages(file):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         return Counts(sum(page.count(1) for page in resident(file, offset, length)), None, None, None, None)
+
+
+def _is_of_huge_pages(file: int) -> bool:
+    """Whether a file is one of a hugetlbfs, of which mincore(2) reports what the caller has touched."""
+    found = (ctypes.c_long * 32)()  # struct statfs begins with f_type; it has less than 256 bytes on all machines
+    return _libc.fstatfs(file, found) == 0 and found[0] == _HUGETLBFS_MAGIC
 
 
 def resident(file: int, offset: int, length: int) -> Iterator[bytes]:

@@ -60,10 +60,12 @@ def cgroup_directory(pid: int) -> str | None:
 
 
 def throttled(directory: str) -> Throttled | None:
-    """What the CPU limit of a cgroup (``cpu.max``) has done; None where the CPU controller is not enabled."""
+    """What the CPU limit of a cgroup has done, of either version; None where the CPU controller is not enabled."""
     fields = dict(line.split() for line in (procfs.text(f"{directory}/cpu.stat") or "").splitlines())
     if "nr_throttled" not in fields:
         return None
+    if "throttled_time" in fields:  # version 1
+        return Throttled(int(fields["nr_throttled"]), int(fields["throttled_time"]))
     return Throttled(int(fields["nr_throttled"]), int(fields["throttled_usec"]) * 1000)
 
 

@@ -1,4 +1,8 @@
-"""Reads the memory of another process: process_vm_readv(2), or /proc/PID/mem where that is refused."""
+"""Reads the memory of another process: process_vm_readv(2), or /proc/PID/mem where that is refused.
+
+process_vm_readv(2) is fast, but it pins pages, for which the kernel copies those that a process shares with its
+parent or child since a fork (mm/gup.c: gup_must_unshare, Linux 5.19): reading makes the process larger.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,13 @@ _NO_FLAGS: Final = ctypes.c_ulong(0)
 
 
 class ProcessMemory:
-    """A reader with buffers of its own, for one thread of this program."""
+    """A reader with buffers of its own, for one thread of this program.
 
-    def __init__(self) -> None:
+    ``unchanged``: through /proc/PID/mem alone, which copies no page of the process; each read opens the file.
+    """
+
+    def __init__(self, *, unchanged: bool = False) -> None:
+        self._unchanged = unchanged
         self._buffer = ctypes.create_string_buffer(_PAGE)
         self._view = memoryview(self._buffer)
         self._local = (ctypes.c_uint64 * 2)(ctypes.addressof(self._buffer), 0)
@@ -36,6 +44,8 @@ class ProcessMemory:
         size = min(size, _LARGEST)
         if size <= 0 or address + size > 1 << 64:
             return b""
+        if self._unchanged:
+            return _from_file(tid, address, size)
         if size > len(self._buffer):
             self._buffer = ctypes.create_string_buffer(size)
             self._view = memoryview(self._buffer)

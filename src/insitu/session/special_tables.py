@@ -190,9 +190,10 @@ _MEMORY: Final = {
     "shared": "of the resident, mapped elsewhere too",
     "swapped": "in the swap",
     "file": "of the resident, pages of files and shared memory",
-    "huge": "in huge pages",
+    "huge": "of the resident, in transparent huge pages",
     "dirty": "of the resident, not written to a file",
     "locked": "its share, as of pss, of what cannot be swapped (mlock)",
+    "hugetlb": "pages of the pool of huge pages, which are in none of the others",
 }
 
 MEMORY_FAULT: Final = register(

@@ -13,7 +13,7 @@ __all__ = ["blocks", "document"]
 _ALWAYS: Final = ("private", "shared")
 _RANKS: Final = {"pss": 1, "resident": 2}
 """Of columns that a narrow terminal has no room for, these are left out last."""
-_SELDOM: Final = ("swapped", "huge", "locked")
+_SELDOM: Final = ("swapped", "huge", "locked", "hugetlb")
 """Columns that are shown only where there is any."""
 _TITLES: Final = {"file": "file cache"}
 _MOST_SHARERS: Final = 5
@@ -36,7 +36,8 @@ def blocks(found: MemoryMap, limit: int) -> Iterator[Block]:
     if limit and len(groups) > limit:
         yield [(rest(len(groups) - limit, "file or name", "files or names"), "dim")]
     yield []
-    order = sorted(range(len(found.areas)), key=lambda at: (-int(found.sizes["resident"][at]), at))
+    in_memory = found.sizes["resident"] + found.sizes["hugetlb"]
+    order = sorted(range(len(found.areas)), key=lambda at: (-int(in_memory[at]), at))
     yield Table(
         [Column("address"), Column("", "left"), Column("size"), *map(_column, columns), *_last(found)],
         [_row(found, at, columns) for at in order[: limit or None]],
@@ -49,15 +50,16 @@ def _summary(found: MemoryMap) -> Iterator[Line]:
     sums = {name: int(found.sizes[name].sum()) for name in COLUMNS}
     count = len(found.areas)
     whole = sum(found.size(at) for at in range(count))
+    pool = f" and {size(sums['hugetlb'])} of the pool of huge pages (hugetlb)" if sums["hugetlb"] else ""
     yield Prose(
         [
-            (f"memory of {found.name} ({found.pid}): {size(sums['resident'])} resident", "bold"),
+            (f"memory of {found.name} ({found.pid}): {size(sums['resident'])} resident{pool}", "bold"),
             (f" in {count:,} {'mapping' if count == 1 else 'mappings'} of {size(whole)} of addresses", ""),
         ]
     )
     words = [f"private {size(sums['private'])}", f"shared {size(sums['shared'])}"]
     words += [f"its share of all {size(found.pss)}", f"of files {size(sums['file'])}", f"dirty {size(sums['dirty'])}"]
-    words += [f"{name} {size(sums[name])}" for name in _SELDOM if sums[name]]
+    words += [f"{name} {size(sums[name])}" for name in _SELDOM if sums[name] and name != "hugetlb"]
     yield Prose([(f"  {', '.join(words)}", "")])
     by_node = _by_node(found)
     if len(by_node) > 1:

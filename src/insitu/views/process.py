@@ -13,7 +13,7 @@ from insitu.views.surroundings import lines as surroundings
 from insitu.views.table import Cell, Column, Line, Table
 from insitu.views.terminal import Block, Prose
 
-__all__ = ["Open", "blocks", "document", "grown", "growth_line", "growth_title"]
+__all__ = ["Open", "blocks", "document", "first_line", "grown", "growth_line", "growth_title"]
 
 _NEAR: Final = 80.0  # per cent of a limit
 _MOST_OF_ONE: Final = 0.25  # of all descriptors: named in the verdict
@@ -55,6 +55,8 @@ def _facts(facts: ProcessFacts, environment: Environment | None) -> Iterator[Lin
     if memory := facts.memory:
         private = memory.get("Private_Clean", 0) + memory.get("Private_Dirty", 0)
         words = [f"{size(memory.get('Rss', 0))} resident", f"{size(private)} of it private"]
+        pool = memory.get("Private_Hugetlb", 0) + memory.get("Shared_Hugetlb", 0)
+        words += [f"{size(pool)} of the pool of huge pages (hugetlb)"] if pool else []
         words += [f"{size(memory['Swap'])} swapped"] if memory.get("Swap") else []
         words += [f"{size(memory['Locked'])} locked"] if memory.get("Locked") else []
         yield Prose([(f"  memory: {', '.join(words)}", "")])
@@ -151,6 +153,16 @@ def _table(found: Open, limit: int) -> Table:
 def growth_title() -> Line:
     """What stands above growth_line()."""
     return [(f"# {'seconds':>9}{'open':>8}{'change':>8}  what has changed", "bold")]
+
+
+def first_line(now: Open) -> Line:
+    """What is open when the watching begins: what the first growth_line() is compared with."""
+    (kinds,) = _groups(now)
+    words = ", ".join(f"{number:,} {name}" for name, number in kinds.most_common(_MOST_CHANGES))
+    more = len(kinds) - _MOST_CHANGES
+    left = sum(number for _, number in kinds.most_common()[_MOST_CHANGES:])
+    words += f" and {left:,} of {more:,} more kinds" if more > 0 else ""
+    return [(f"  {0:9.1f}{len(now.descriptors):8,}{'':8}  {words}".rstrip(), "")]
 
 
 def growth_line(seconds: float, before: Open, now: Open) -> Line:

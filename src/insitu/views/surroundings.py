@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from insitu.inspect.cgroup_facts import Cgroup
 from insitu.inspect.environment import Environment
-from insitu.inspect.process_facts import Cgroup, Limit, ProcessFacts
+from insitu.inspect.process_facts import Limit, ProcessFacts
 from insitu.kernel.capability_bits import BITS
 from insitu.syscalls.facts import Facts
 from insitu.views.quantity import duration, percent, size
@@ -24,7 +25,9 @@ _SIGNALS: Final = Facts("x86_64")
 def lines(facts: ProcessFacts, environment: Environment | None) -> Iterator[Line]:
     """A line for each of these of which there is something to say."""
     if facts.cgroup:
-        yield Prose([(f"  cgroup {_cgroup(facts.cgroup)}", "")])
+        yield Prose(
+            [(f"  {'cgroup' if len(facts.cgroup.directories) == 1 else 'cgroups'} {_cgroup(facts.cgroup)}", "")]
+        )
     if facts.namespaces:
         yield Prose([(f"  namespaces that are not ours: {', '.join(facts.namespaces)}", "")])
     if rights := _rights(facts):
@@ -40,8 +43,8 @@ def lines(facts: ProcessFacts, environment: Environment | None) -> Iterator[Line
 
 def _cgroup(found: Cgroup) -> str:
     words = []
-    for name, write in (("memory", size), ("swap", size), ("pids", _count)):
-        used, limit = found.used[name], found.limits[name]
+    for name, used in found.used.items():
+        write, limit = _count if name == "pids" else size, found.limits[name]
         if limit >= 0 and used >= 0:
             share = percent(used, limit)
             what = "processes and threads" if name == "pids" else name
@@ -54,7 +57,8 @@ def _cgroup(found: Cgroup) -> str:
     waits = [f"{name} {stall.avg10:.1f} %" for name, stall in found.pressure.items() if stall.avg10 >= _STALLED]
     if waits:
         words.append(f"waited in the last 10 s for {', '.join(waits)}")
-    return f"{found.directory}: {'; '.join(words)}" if words else found.directory
+    where = ", ".join(found.directories)
+    return f"{where}: {'; '.join(words)}" if words else where
 
 
 def _count(value: int) -> str:
