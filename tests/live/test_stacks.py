@@ -178,8 +178,7 @@ def test_a_stopped_process_stays_stopped_and_goes_on_when_it_is_told(tmp_path: P
 _HOLDS = """
 import sys, time
 from insitu.inspect import stopped_threads
-stopped_threads._copies = lambda stopped, writable: (print("stopped", flush=True), time.sleep(1000))
-stopped_threads.capture(int(sys.argv[1]), int(sys.argv[1]))
+stopped_threads.while_stopped(int(sys.argv[1]), lambda tids: (print("stopped", flush=True), time.sleep(1000)))
 """
 
 

@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
 from insitu.kernel import procfs, ptrace
-from insitu.kernel.process_memory import ProcessMemory
 from insitu.kernel.ptrace_refusal import has_ended, refusal
 from insitu.symbols.copied_stacks import StackCopy
 
@@ -62,12 +61,21 @@ def capture(pid: int, live: int, meanwhile: Callable[[Sequence[StackCopy]], None
     areas = list(procfs.areas(live))
     writable = sorted((area.start, area.end) for area in areas if "w" in area.permissions)
 
+    # Not by process_vm_readv(2): see process_memory.py. Who may not open it may not stop threads either.
+    memory = -1
+    with suppress(OSError):
+        memory = os.open(f"/proc/{live}/mem", os.O_RDONLY | os.O_CLOEXEC)
+
     def copied(stopped: Sequence[int]) -> list[StackCopy]:
-        copies = _copies(stopped, writable)
+        copies = _copies(stopped, writable, memory)
         meanwhile(copies)
         return copies
 
-    copies, stop = while_stopped(pid, copied)
+    try:
+        copies, stop = while_stopped(pid, copied)
+    finally:
+        if memory >= 0:
+            os.close(memory)
     return Capture(pid, areas, copies, stop.unstopped, stop.stopped_ns)
 
 
@@ -164,8 +172,8 @@ class _Tracer:
                 self._stopped[tid] = 0 if status >> 16 else number
 
 
-def _copies(stopped: Sequence[int], writable: Sequence[tuple[int, int]]) -> list[StackCopy]:
-    memory, state = ProcessMemory(unchanged=True), ptrace.Registers()
+def _copies(stopped: Sequence[int], writable: Sequence[tuple[int, int]], memory: int) -> list[StackCopy]:
+    state = ptrace.Registers()
     copies, left = [], _MOST_BYTES
     deadline = time.monotonic() + _COPIES_WITHIN_S
     for tid in stopped:
@@ -177,10 +185,18 @@ def _copies(stopped: Sequence[int], writable: Sequence[tuple[int, int]]) -> list
             continue
         pointer = registers[ptrace.SAMPLED_SP]
         size = min(_area_end(writable, pointer) - pointer, _MOST_STACK_BYTES, left)
-        stack = memory.read(tid, pointer, size) if size > 0 else b""
+        stack = _read(memory, pointer, size) if size > 0 else b""
         left -= len(stack)
         copies.append(StackCopy(tid, registers, stack, state.narrow))
     return copies
+
+
+def _read(file: int, address: int, size: int) -> bytes:
+    """Up to ``size`` bytes of memory: fewer where it is not mapped from some page on."""
+    try:
+        return os.pread(file, size, address)
+    except (OSError, OverflowError):
+        return b""
 
 
 def _area_end(areas: Sequence[tuple[int, int]], address: int) -> int:
