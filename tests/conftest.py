@@ -20,6 +20,7 @@ for _number in (signal.SIGQUIT, signal.SIGHUP):  # nohup(1) has the latter ignor
 
 for _name in ("COLUMNS", "LINES"):  # Python's readline sets them, which pytest imports: tables would be cut
     os.environ.pop(_name, None)
+    os.unsetenv(_name)  # set since Python started, they are not in os.environ
 
 _DIRECTORIES = ("lab", "browser", "live", "unit")
 # Of the lab. A group that takes long is worth a place here: `make test` prints the slowest tests.
