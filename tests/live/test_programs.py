@@ -139,17 +139,20 @@ print("ready", flush=True)
 while True: signal.pause()
 """
     with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE) as waiting:
-        assert waiting.stdout is not None and waiting.stdout.readline() == b"ready\n"
-        words = [sys.executable, "-m", "insitu", "trace", "--json", "syscalls", "-p", str(waiting.pid)]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as tracer:
-            assert tracer.stdout is not None
-            tracer.stdout.readline()  # all is attached
-            waiting.send_signal(signal.SIGUSR1)
-            waiting.stdout.readline()
-            while Path(f"/proc/{waiting.pid}/syscall").read_text().split()[0] != str(_PAUSE):
-                time.sleep(0.01)
-            tracer.send_signal(signal.SIGINT)
-            calls, total_ns, returned = _system_calls(tracer.stdout.read())
-        waiting.kill()
+        try:
+            assert waiting.stdout is not None and waiting.stdout.readline() == b"ready\n"
+            words = [sys.executable, "-m", "insitu", "trace", "--json", "syscalls", "-p", str(waiting.pid)]
+            with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as tracer:
+                assert tracer.stdout is not None
+                tracer.stdout.readline()  # all is attached
+                waiting.send_signal(signal.SIGUSR1)
+                waiting.stdout.readline()
+                while Path(f"/proc/{waiting.pid}/syscall").read_text().split()[0] != str(_PAUSE):
+                    time.sleep(0.01)
+                time.sleep(0.5)  # it says that all is attached just before the recording begins
+                tracer.send_signal(signal.SIGINT)
+                calls, total_ns, returned = _system_calls(tracer.stdout.read())
+        finally:
+            waiting.kill()
     assert calls["pause"] == 1 and total_ns["pause"] > 0
     assert returned == calls.total() - 1
