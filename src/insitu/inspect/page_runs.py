@@ -117,12 +117,12 @@ def _states(words: U64, frames: Frames | None) -> I64:
     zero = there & frames.have("zero_page")[at]
     shared = frames.mapped[at] > 1
     own = there & ~zero
-    # The huge page of zeros is no anonymous page: pagemap has it as one of a file.
+    # The huge page of zeros is not an anonymous page: pagemap reports it as a page of a file.
     found += _BIT["page of zeros"] * zero + _BIT["file cache"] * (own & is_file)
     found += _BIT["private"] * (own & ~shared) + _BIT["shared"] * (own & shared)
     found += _BIT["anonymous"] * (own & ~is_file)
     found += _BIT["huge"] * (there & (frames.have("huge") | frames.have("transparent_huge"))[at])
-    # There is no file on a disk behind pages of the pool (hugetlb).
+    # Pages of the pool (hugetlb) have no file on a disk.
     found += _BIT["dirty in the cache"] * (own & is_file & (frames.have("dirty") & ~frames.have("huge"))[at])
     return found
 

@@ -12,8 +12,10 @@ from insitu.kernel import procfs
 __all__ = ["Limit", "ProcessFacts", "Signals", "facts_of"]
 
 _MOST_COMMAND_BYTES: Final = 4096
-_MEMORY: Final = ("Rss", "Pss", "Private_Clean", "Private_Dirty", "Shared_Clean", "Shared_Dirty", "Swap", "Locked")
-_POOL: Final = ("Private_Hugetlb", "Shared_Hugetlb")
+_MEMORY: Final = (
+    *("Rss", "Pss", "Private_Clean", "Private_Dirty", "Shared_Clean", "Shared_Dirty", "Swap", "Locked"),
+    *("Private_Hugetlb", "Shared_Hugetlb"),
+)
 _NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 # What /proc/PID/status says of a limit's use, in KiB.
 _USED: Final = {
@@ -111,7 +113,7 @@ def _memory(pid: int) -> dict[str, int]:
     found = {}
     for line in (procfs.text(f"/proc/{pid}/smaps_rollup") or "").splitlines():
         name, _, value = line.partition(":")
-        if name in (*_MEMORY, *_POOL):
+        if name in _MEMORY:
             found[name] = int(value.split()[0]) << 10
     return found
 

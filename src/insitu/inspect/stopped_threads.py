@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
 from insitu.kernel import procfs, ptrace
+from insitu.kernel.process_memory import read_at
 from insitu.kernel.ptrace_refusal import has_ended, refusal
 from insitu.symbols.copied_stacks import StackCopy
 
@@ -185,18 +186,10 @@ def _copies(stopped: Sequence[int], writable: Sequence[tuple[int, int]], memory:
             continue
         pointer = registers[ptrace.SAMPLED_SP]
         size = min(_area_end(writable, pointer) - pointer, _MOST_STACK_BYTES, left)
-        stack = _read(memory, pointer, size) if size > 0 else b""
+        stack = read_at(memory, pointer, size) if size > 0 else b""
         left -= len(stack)
         copies.append(StackCopy(tid, registers, stack, state.narrow))
     return copies
-
-
-def _read(file: int, address: int, size: int) -> bytes:
-    """Up to ``size`` bytes of memory: fewer where it is not mapped from some page on."""
-    try:
-        return os.pread(file, size, address)
-    except (OSError, OverflowError):
-        return b""
 
 
 def _area_end(areas: Sequence[tuple[int, int]], address: int) -> int:

@@ -11,7 +11,7 @@ import errno
 import os
 from typing import Final
 
-__all__ = ["ProcessMemory"]
+__all__ = ["ProcessMemory", "read_at"]
 
 _PAGE: Final = 4096  # the smallest; larger ones only make more parts
 _LARGEST: Final = 1 << 20
@@ -76,8 +76,14 @@ def _from_file(tid: int, address: int, size: int) -> bytes:
     except OSError:
         return b""
     try:
-        return os.pread(fd, size, address)
-    except (OSError, OverflowError):
-        return b""
+        return read_at(fd, address, size)
     finally:
         os.close(fd)
+
+
+def read_at(file: int, address: int, size: int) -> bytes:
+    """Up to ``size`` bytes from an open /proc/PID/mem: fewer where memory is not mapped from some page on."""
+    try:
+        return os.pread(file, size, address)
+    except (OSError, OverflowError):
+        return b""

@@ -75,7 +75,7 @@ def _deed(fault: Fault) -> str:
 
 
 def _array(fault: Fault, block: Block) -> str:
-    """What new[] keeps before elements that have destructors: their number. What is freed then is no wild pointer."""
+    """What to add where the address is that of the first element: new[] keeps their number in front of it."""
     made, freed = FAMILIES[block.family]
     if (
         made != "new[]"

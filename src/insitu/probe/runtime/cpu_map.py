@@ -13,7 +13,7 @@ _INDEX_BYTES = 4
 
 
 class CpuMap(Map):
-    """The elements that were assigned, by CPU. An array's value has behind it whether it was."""
+    """The elements that were assigned, by CPU: a flag after each value in the array says whether it was."""
 
     def __init__(self, array: Map, layout: MapLayout) -> None:
         """``layout`` is what the script sees: keys of 8 bytes, values as it stores them."""
